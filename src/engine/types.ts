@@ -1,0 +1,56 @@
+/** What the engine takes and returns: token ids only, no text. */
+
+/** How the next token is drawn. `temperature` 0 is greedy. Filters apply in this order: penalties, temperature, top-k, top-p, min-p. */
+export interface SamplingOptions {
+  readonly temperature: number;
+  /** Keep the k most probable tokens; 0 keeps all. */
+  readonly topK: number;
+  /** Keep the smallest set of most probable tokens whose mass reaches p; 1 keeps all. */
+  readonly topP: number;
+  /** Drop tokens less probable than minP times the most probable; 0 keeps all. */
+  readonly minP: number;
+  /** Hugging Face's: divides positive, multiplies negative logits of every token of prompt and reply; 1 is off. */
+  readonly repetitionPenalty: number;
+  /** OpenAI's: subtracted once from every token of the reply. */
+  readonly presencePenalty: number;
+  /** OpenAI's: subtracted per occurrence in the reply. */
+  readonly frequencyPenalty: number;
+  /** Same seed, same model, same prompt, same device: same tokens. 32-bit unsigned. */
+  readonly seed: number;
+}
+
+export const greedy: SamplingOptions = {
+  temperature: 0,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  seed: 0,
+};
+
+/** Why a reply ended: a stop token or string, `maxTokens`, the context's end, or the caller's cancel. */
+export type FinishReason = 'stop' | 'length' | 'context' | 'cancelled';
+
+export interface GenerateOptions {
+  readonly sampling: SamplingOptions;
+  readonly maxTokens: number;
+  readonly stopTokenIds: readonly number[];
+  readonly signal?: AbortSignal;
+}
+
+export interface ReplyStats {
+  readonly promptTokens: number;
+  /** Prompt tokens whose keys and values were still in the cache. */
+  readonly cachedTokens: number;
+  readonly replyTokens: number;
+  readonly prefillMs: number;
+  readonly prefillTokensPerSecond: number;
+  /** From the call to the first token's arrival. */
+  readonly timeToFirstTokenMs: number;
+  readonly decodeMs: number;
+  /** Tokens after the first, over the time after the first. */
+  readonly decodeTokensPerSecond: number;
+  readonly dispatchesPerToken: number;
+}

@@ -1,0 +1,59 @@
+import type { LlamaConfig } from './config';
+import type { ActBits, ReconstructMode, SchemeName } from './scheme';
+
+/** What the two norm sites and the two projections of one quantized layer look like. */
+export interface LayerSpec {
+  /** K' of q,k,v: the gathered and padded input length, a multiple of 32. */
+  readonly attnInputs: number;
+  /** K' of gate,up. */
+  readonly mlpInputs: number;
+  /** The attention site's gather carries integer offsets (`segment`). */
+  readonly attnOffsets: boolean;
+  readonly mlpOffsets: boolean;
+  /**
+   * Parameter of the activation quantizer per site and projection: the clip ratio r of a dynamic quantizer, the step s of
+   * a static one in front of o or down; 1 where the norm carries everything.
+   */
+  readonly attnAct: number;
+  readonly oAct: number;
+  readonly mlpAct: number;
+  readonly downAct: number;
+}
+
+export interface QuantSpec {
+  readonly actBits: ActBits;
+  readonly weightBits: 4;
+  readonly reconstruct: ReconstructMode;
+  readonly alpha: number | null;
+  readonly layers: readonly LayerSpec[];
+}
+
+export interface FileEntry {
+  /** A plain file name inside the artifact's folder. */
+  readonly name: string;
+  readonly bytes: number;
+  /** Lower-case hex. */
+  readonly sha256: string;
+}
+
+/** Dtype of the embedding, the head and, in the `fp16` scheme, of every linear. */
+export type DenseDtype = 'F16' | 'F32';
+
+export interface Manifest {
+  readonly format: 'mergequant';
+  readonly version: 1;
+  /** What the page shows. */
+  readonly name: string;
+  readonly config: LlamaConfig;
+  readonly scheme: SchemeName;
+  /** null for `fp16`. */
+  readonly quant: QuantSpec | null;
+  readonly denseDtype: DenseDtype;
+  /** Largest byte length of one stored tensor; larger matrices are stored in row blocks. */
+  readonly maxTensorBytes: number;
+  /** Safetensors shards in order. */
+  readonly shards: readonly FileEntry[];
+  /** tokenizer.json, tokenizer_config.json, generation_config.json (the last may be missing). */
+  readonly tokenizerFiles: readonly FileEntry[];
+  readonly provenance: Readonly<Record<string, unknown>>;
+}

@@ -1,0 +1,121 @@
+/** The exact set of tensors that a model consists of, in the artifact and on the GPU. */
+import type { LlamaConfig } from './config';
+import type { DenseDtype, LayerSpec, Manifest, QuantSpec } from './manifest';
+import { type SchemeName, schemeModes } from './scheme';
+
+export type TensorDtype = 'F16' | 'F32' | 'U32' | 'I32';
+
+export interface TensorSpec {
+  readonly name: string;
+  readonly dtype: TensorDtype;
+  readonly shape: readonly number[];
+}
+
+/** What {@link tensorSpecs} needs of a manifest. */
+export type ModelLayout = Pick<Manifest, 'config' | 'scheme' | 'quant' | 'denseDtype'>;
+
+/** Bytes of one element. */
+export const dtypeBytes: Readonly<Record<TensorDtype, number>> = { F16: 2, F32: 4, U32: 4, I32: 4 };
+
+export function tensorBytes(spec: Pick<TensorSpec, 'dtype' | 'shape'>): number {
+  return spec.shape.reduce((product, size) => product * size, dtypeBytes[spec.dtype]);
+}
+
+/** Rows of the fused q,k,v product: (H + 2·Hkv)·Dh. */
+export function qkvRows(config: LlamaConfig): number {
+  return (config.numHeads + 2 * config.numKvHeads) * config.headDim;
+}
+
+/** K' of o or down: K rounded up to a multiple of 32 (padding columns hold weight 0). */
+export function paddedInputs(inputs: number): number {
+  return Math.ceil(inputs / 32) * 32;
+}
+
+/**
+ * All tensors of a model, unblocked, in storage order. Linears: `qkv` rows are q, then k, then v; `gate_up` interleaves its
+ * rows (row 2f is gate f, row 2f + 1 is up f). Dense weights are [N, K]; int4 weights are U32 [N, K'/8] with F32 scales [N].
+ */
+export function tensorSpecs(layout: ModelLayout): TensorSpec[] {
+  const { config, scheme, quant, denseDtype } = layout;
+  const specs: TensorSpec[] = [
+    { name: 'embed.weight', dtype: denseDtype, shape: [config.vocabSize, config.hiddenSize] },
+  ];
+  for (let layer = 0; layer < config.numLayers; layer++) {
+    specs.push(...layerSpecs(config, scheme, quant, denseDtype, layer));
+  }
+  specs.push({ name: 'final_norm.weight', dtype: 'F32', shape: [config.hiddenSize] });
+  if (!config.tieWordEmbeddings) {
+    specs.push({ name: 'head.weight', dtype: denseDtype, shape: [config.vocabSize, config.hiddenSize] });
+  }
+  return specs;
+}
+
+function layerSpecs(
+  config: LlamaConfig,
+  scheme: SchemeName,
+  quant: QuantSpec | null,
+  dense: DenseDtype,
+  layer: number,
+): TensorSpec[] {
+  const { hiddenSize: D, intermediateSize: F, numHeads, headDim } = config;
+  const spec = quant?.layers[layer] ?? null;
+  const at = (name: string) => `layers.${layer}.${name}`;
+  const linear = (name: string, rows: number, inputs: number, padded: number, bias: boolean): TensorSpec[] => [
+    ...(quant
+      ? [
+          { name: at(`${name}.weight`), dtype: 'U32' as const, shape: [rows, padded / 8] },
+          { name: at(`${name}.scale`), dtype: 'F32' as const, shape: [rows] },
+        ]
+      : [{ name: at(`${name}.weight`), dtype: dense, shape: [rows, inputs] }]),
+    ...(bias ? [{ name: at(`${name}.bias`), dtype: 'F32' as const, shape: [rows] }] : []),
+  ];
+  const attnInputs = normInputs(scheme, spec, 'attn', D);
+  const mlpInputs = normInputs(scheme, spec, 'mlp', D);
+  return [
+    ...normSpecs(at('attn_norm'), scheme, D, attnInputs, spec?.attnOffsets ?? false),
+    ...linear('qkv', qkvRows(config), D, attnInputs, config.attentionBias),
+    ...linear('o', D, numHeads * headDim, paddedInputs(numHeads * headDim), config.attentionBias),
+    ...normSpecs(at('mlp_norm'), scheme, D, mlpInputs, spec?.mlpOffsets ?? false),
+    ...linear('gate_up', 2 * F, D, mlpInputs, config.mlpBias),
+    ...linear('down', D, F, paddedInputs(F), config.mlpBias),
+  ];
+}
+
+function normInputs(scheme: SchemeName, spec: LayerSpec | null, site: 'attn' | 'mlp', D: number): number {
+  if (schemeModes[scheme].norm === 'static' && spec) return site === 'attn' ? spec.attnInputs : spec.mlpInputs;
+  return paddedInputs(D);
+}
+
+/** A static norm is a gather and a multiplier per gathered channel (Eq. 4 and 6); any other keeps its weight γ. */
+function normSpecs(name: string, scheme: SchemeName, D: number, inputs: number, offsets: boolean): TensorSpec[] {
+  if (schemeModes[scheme].norm !== 'static') return [{ name: `${name}.weight`, dtype: 'F32', shape: [D] }];
+  return [
+    { name: `${name}.mult`, dtype: 'F32', shape: [inputs] },
+    { name: `${name}.gather`, dtype: 'U32', shape: [inputs] },
+    ...(offsets ? [{ name: `${name}.offset`, dtype: 'I32' as const, shape: [inputs] }] : []),
+  ];
+}
+
+/** One stored piece of a tensor: rows `rowStart` to `rowStart + rows` under the name it has in a shard. */
+export interface StoredTensor {
+  readonly name: string;
+  readonly tensor: TensorSpec;
+  readonly rowStart: number;
+  readonly rows: number;
+  readonly bytes: number;
+}
+
+/** Splits what is larger than `maxTensorBytes` into row blocks named `<name>.rows.<rowStart>`. */
+export function storedTensors(specs: readonly TensorSpec[], maxTensorBytes: number): StoredTensor[] {
+  return specs.flatMap((tensor) => {
+    const rows = tensor.shape[0]!;
+    const rowBytes = tensorBytes(tensor) / rows;
+    const rowsPerBlock = Math.max(1, Math.floor(maxTensorBytes / rowBytes));
+    if (rowsPerBlock >= rows) return [{ name: tensor.name, tensor, rowStart: 0, rows, bytes: rows * rowBytes }];
+    return Array.from({ length: Math.ceil(rows / rowsPerBlock) }, (_, block) => {
+      const rowStart = block * rowsPerBlock;
+      const count = Math.min(rowsPerBlock, rows - rowStart);
+      return { name: `${tensor.name}.rows.${rowStart}`, tensor, rowStart, rows: count, bytes: count * rowBytes };
+    });
+  });
+}

@@ -1,0 +1,77 @@
+/** GPU buffers of one owner: accounted by category, checked against the device's limits, freed together. */
+
+/** What a buffer is for; `plan`, the benchmarks and the page report bytes by these. */
+export type BufferCategory = 'weights' | 'embeddings' | 'kv-cache' | 'scratch' | 'uniforms' | 'staging';
+
+/** A buffer larger than the device allows, or more memory than the GPU has. Carries the figures. */
+export class GpuMemoryError extends Error {
+  override readonly name = 'GpuMemoryError';
+  constructor(
+    readonly label: string,
+    readonly wantedBytes: number,
+    readonly reason: string,
+  ) {
+    super(`GPU buffer ${label}: ${wantedBytes} bytes: ${reason}`);
+  }
+}
+
+export interface BufferOptions {
+  readonly category: BufferCategory;
+  readonly usage?: number;
+}
+
+/** Usage of a buffer that kernels read and write and the CPU fills and reads back. */
+export const storageUsage = 0x80 | 0x8 | 0x4; // STORAGE | COPY_DST | COPY_SRC
+const uniformUsage = 0x40 | 0x8; // UNIFORM | COPY_DST
+
+export class BufferArena {
+  readonly #buffers: GPUBuffer[] = [];
+  readonly #bytes = new Map<BufferCategory, number>();
+
+  constructor(readonly device: GPUDevice) {}
+
+  /** A zeroed buffer of at least `bytes` bytes, rounded up to 16. @throws GpuMemoryError over the device's limits. */
+  create(label: string, bytes: number, options: BufferOptions): GPUBuffer {
+    const size = Math.max(16, Math.ceil(bytes / 16) * 16);
+    const { maxBufferSize, maxStorageBufferBindingSize } = this.device.limits;
+    const limit = Math.min(maxBufferSize, maxStorageBufferBindingSize);
+    if (size > limit) throw new GpuMemoryError(label, size, `this GPU binds at most ${limit} bytes`);
+    const buffer = this.device.createBuffer({ label, size, usage: options.usage ?? storageUsage });
+    this.#buffers.push(buffer);
+    this.#bytes.set(options.category, (this.#bytes.get(options.category) ?? 0) + size);
+    return buffer;
+  }
+
+  /** A storage buffer holding `data`. */
+  upload(label: string, data: ArrayBufferView<ArrayBuffer>, options: BufferOptions): GPUBuffer {
+    const buffer = this.create(label, data.byteLength, options);
+    this.device.queue.writeBuffer(buffer, 0, data.buffer, data.byteOffset, data.byteLength);
+    return buffer;
+  }
+
+  /** A uniform buffer of 32-bit fields in declaration order; numbers marked `f32` are stored as floats. */
+  uniform(label: string, fields: Record<string, number | { readonly f32: number }>): GPUBuffer {
+    const values = Object.values(fields);
+    const view = new DataView(new ArrayBuffer(Math.ceil(values.length / 4) * 16));
+    values.forEach((value, i) => {
+      if (typeof value === 'number') view.setUint32(4 * i, value, true);
+      else view.setFloat32(4 * i, value.f32, true);
+    });
+    return this.upload(label, view, { category: 'uniforms', usage: uniformUsage });
+  }
+
+  /** Bytes allocated by category. */
+  get bytesByCategory(): Readonly<Record<string, number>> {
+    return Object.fromEntries(this.#bytes);
+  }
+
+  get totalBytes(): number {
+    return [...this.#bytes.values()].reduce((sum, bytes) => sum + bytes, 0);
+  }
+
+  /** Frees every buffer. The arena can be used again afterwards. */
+  destroy(): void {
+    for (const buffer of this.#buffers.splice(0)) buffer.destroy();
+    this.#bytes.clear();
+  }
+}

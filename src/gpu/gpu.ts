@@ -1,0 +1,78 @@
+/** What the engine knows about one GPU: its device, its name, and what its shaders may use. */
+
+/** Optional capabilities. Every kernel has a version that needs none of them. */
+export interface GpuCaps {
+  /** Subgroup built-ins may be used; any subgroup size from `subgroupMinSize` to `subgroupMaxSize` can occur. */
+  readonly subgroups: boolean;
+  readonly subgroupMinSize: number;
+  readonly subgroupMaxSize: number;
+  readonly shaderF16: boolean;
+  readonly timestampQuery: boolean;
+  /** WGSL has `dot4I8Packed`; otherwise the prelude brings an equal function. */
+  readonly packedDot: boolean;
+}
+
+/** Names the adapter in statistics, benchmarks and error messages. */
+export interface AdapterSummary {
+  readonly vendor: string;
+  readonly architecture: string;
+  readonly device: string;
+  readonly description: string;
+}
+
+export interface Gpu {
+  readonly device: GPUDevice;
+  readonly adapter: AdapterSummary;
+  readonly caps: GpuCaps;
+}
+
+export interface OpenGpuOptions {
+  /** Capabilities to leave unused although the adapter has them (tests, bug hunting). */
+  readonly without?: readonly ('subgroups' | 'shader-f16' | 'timestamp-query' | 'packed-dot')[];
+  /** Keep WebGPU's default limits instead of asking for all the adapter has (tests). */
+  readonly defaultLimits?: boolean;
+}
+
+/** No usable WebGPU: says which step failed and what a user can do about it. */
+export class WebGpuUnavailableError extends Error {
+  override readonly name = 'WebGpuUnavailableError';
+}
+
+/** Limits worth raising above the defaults, when the adapter offers more. */
+const raisedLimits = [
+  'maxBufferSize',
+  'maxStorageBufferBindingSize',
+  'maxComputeWorkgroupStorageSize',
+  'maxComputeInvocationsPerWorkgroup',
+  'maxComputeWorkgroupSizeX',
+] as const;
+
+/** Requests an adapter and a device. Throws {@link WebGpuUnavailableError} when there is none. */
+export async function openGpu(entry: GPU | undefined, options: OpenGpuOptions = {}): Promise<Gpu> {
+  if (!entry) throw new WebGpuUnavailableError('this environment has no WebGPU (navigator.gpu is missing)');
+  const adapter = await entry.requestAdapter({ powerPreference: 'high-performance' });
+  if (!adapter) throw new WebGpuUnavailableError('WebGPU found no GPU adapter on this machine');
+  const without = new Set(options.without ?? []);
+  const wanted = (['subgroups', 'shader-f16', 'timestamp-query'] as const).filter(
+    (feature) => adapter.features.has(feature) && !without.has(feature),
+  );
+  const requiredLimits: Record<string, number> = {};
+  if (!options.defaultLimits) {
+    for (const name of raisedLimits) requiredLimits[name] = adapter.limits[name];
+  }
+  const device = await adapter.requestDevice({ requiredFeatures: [...wanted], requiredLimits });
+  const { vendor, architecture, device: model, description } = adapter.info;
+  return {
+    device,
+    adapter: { vendor, architecture, device: model, description },
+    caps: {
+      subgroups: wanted.includes('subgroups'),
+      subgroupMinSize: adapter.info.subgroupMinSize ?? 4,
+      subgroupMaxSize: adapter.info.subgroupMaxSize ?? 128,
+      shaderF16: wanted.includes('shader-f16'),
+      timestampQuery: wanted.includes('timestamp-query'),
+      packedDot:
+        !without.has('packed-dot') && entry.wgslLanguageFeatures.has('packed_4x8_integer_dot_product'),
+    },
+  };
+}

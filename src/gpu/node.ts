@@ -1,0 +1,54 @@
+/** WebGPU in Node, through Dawn (npm package `webgpu`), on the machine's GPU or, without one, on SwiftShader. */
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { type Gpu, type OpenGpuOptions, openGpu, WebGpuUnavailableError } from './gpu';
+
+interface Dawn {
+  create(flags: string[]): GPU;
+  globals: Record<string, unknown>;
+}
+
+/** Where Debian's chromium package and Chrome keep their software Vulkan driver. */
+const swiftShaderIcds = [
+  '/usr/lib/chromium/vk_swiftshader_icd.json',
+  '/usr/lib/chromium-browser/vk_swiftshader_icd.json',
+  '/opt/google/chrome/vk_swiftshader_icd.json',
+];
+
+/** `DAWN_NODE` names a dawn.node file to load where the npm package is not installed. */
+async function loadDawn(): Promise<Dawn> {
+  const path = process.env.DAWN_NODE;
+  if (path) return createRequire(import.meta.url)(path) as Dawn;
+  return (await import('webgpu')) as unknown as Dawn;
+}
+
+/** Keeps the Dawn instances alive: a device must not outlive the instance it came from. */
+const instances: GPU[] = [];
+
+/**
+ * Opens a GPU from Node. `MERGEQUANT_ADAPTER=swiftshader` asks for the software adapter; `VK_DRIVER_FILES` is honoured.
+ * @throws WebGpuUnavailableError when neither a GPU nor a software driver is there.
+ */
+export async function openNodeGpu(options: OpenGpuOptions = {}): Promise<Gpu> {
+  const dawn = await loadDawn();
+  Object.assign(globalThis, dawn.globals);
+  const open = () => {
+    const instance = dawn.create([]);
+    instances.push(instance);
+    return openGpu(instance, options);
+  };
+  const software = swiftShaderIcds.find((path) => existsSync(path));
+  if (process.env.MERGEQUANT_ADAPTER === 'swiftshader' && software) process.env.VK_DRIVER_FILES = software;
+  try {
+    return await open();
+  } catch (error) {
+    if (!(error instanceof WebGpuUnavailableError) || process.env.VK_DRIVER_FILES) throw error;
+    if (!software) {
+      throw new WebGpuUnavailableError(
+        'no GPU adapter, and no software driver: install the Debian packages chromium and libvulkan1, or name a Vulkan driver in VK_DRIVER_FILES',
+      );
+    }
+    process.env.VK_DRIVER_FILES = software;
+    return open();
+  }
+}
