@@ -60,7 +60,13 @@ function layerSpecs(
   const { hiddenSize: D, intermediateSize: F, numHeads, headDim } = config;
   const spec = quant?.layers[layer] ?? null;
   const at = (name: string) => `layers.${layer}.${name}`;
-  const linear = (name: string, rows: number, inputs: number, padded: number, bias: boolean): TensorSpec[] => [
+  const linear = (
+    name: string,
+    rows: number,
+    inputs: number,
+    padded: number,
+    bias: boolean,
+  ): TensorSpec[] => [
     ...(quant
       ? [
           { name: at(`${name}.weight`), dtype: 'U32' as const, shape: [rows, padded / 8] },
@@ -82,12 +88,19 @@ function layerSpecs(
 }
 
 function normInputs(scheme: SchemeName, spec: LayerSpec | null, site: 'attn' | 'mlp', D: number): number {
-  if (schemeModes[scheme].norm === 'static' && spec) return site === 'attn' ? spec.attnInputs : spec.mlpInputs;
+  if (schemeModes[scheme].norm === 'static' && spec)
+    return site === 'attn' ? spec.attnInputs : spec.mlpInputs;
   return paddedInputs(D);
 }
 
 /** A static norm is a gather and a multiplier per gathered channel (Eq. 4 and 6); any other keeps its weight γ. */
-function normSpecs(name: string, scheme: SchemeName, D: number, inputs: number, offsets: boolean): TensorSpec[] {
+function normSpecs(
+  name: string,
+  scheme: SchemeName,
+  D: number,
+  inputs: number,
+  offsets: boolean,
+): TensorSpec[] {
   if (schemeModes[scheme].norm !== 'static') return [{ name: `${name}.weight`, dtype: 'F32', shape: [D] }];
   return [
     { name: `${name}.mult`, dtype: 'F32', shape: [inputs] },
@@ -111,11 +124,18 @@ export function storedTensors(specs: readonly TensorSpec[], maxTensorBytes: numb
     const rows = tensor.shape[0]!;
     const rowBytes = tensorBytes(tensor) / rows;
     const rowsPerBlock = Math.max(1, Math.floor(maxTensorBytes / rowBytes));
-    if (rowsPerBlock >= rows) return [{ name: tensor.name, tensor, rowStart: 0, rows, bytes: rows * rowBytes }];
+    if (rowsPerBlock >= rows)
+      return [{ name: tensor.name, tensor, rowStart: 0, rows, bytes: rows * rowBytes }];
     return Array.from({ length: Math.ceil(rows / rowsPerBlock) }, (_, block) => {
       const rowStart = block * rowsPerBlock;
       const count = Math.min(rowsPerBlock, rows - rowStart);
-      return { name: `${tensor.name}.rows.${rowStart}`, tensor, rowStart, rows: count, bytes: count * rowBytes };
+      return {
+        name: `${tensor.name}.rows.${rowStart}`,
+        tensor,
+        rowStart,
+        rows: count,
+        bytes: count * rowBytes,
+      };
     });
   });
 }
