@@ -1,0 +1,56 @@
+/** The float weights of one layer, fused as the artifact stores them. */
+import type { Block } from './forward';
+import { rmsNorm } from './forward';
+import type { Matrix } from './matrix';
+import { LinearMap } from './products';
+
+export interface Linear {
+  readonly weight: Matrix; // [N, K]
+  readonly bias: Float32Array | null; // [N]
+}
+
+export interface LayerWeights {
+  readonly attnNorm: Float32Array; // [D]
+  /** Rows: q, then k, then v. */
+  readonly qkv: Linear;
+  readonly o: Linear;
+  readonly mlpNorm: Float32Array; // [D]
+  /** Row 2f is gate f, row 2f + 1 is up f. */
+  readonly gateUp: Linear;
+  readonly down: Linear;
+}
+
+/** A float block on the array library; `dispose` frees its weights there. */
+export async function floatBlock(layer: LayerWeights, eps: number): Promise<Block & { dispose(): void }> {
+  const load = ({ weight, bias }: Linear) => LinearMap.load(weight, bias);
+  const qkv = await load(layer.qkv);
+  const o = await load(layer.o);
+  const gateUp = await load(layer.gateUp);
+  const down = await load(layer.down);
+  return {
+    attnInput: (x) => rmsNorm(x, layer.attnNorm, eps),
+    qkv: (input) => qkv.apply(input),
+    o: (attended) => o.apply(attended),
+    mlpInput: (x) => rmsNorm(x, layer.mlpNorm, eps),
+    gateUp: (input) => gateUp.apply(input),
+    down: (gated) => down.apply(gated),
+    dispose: () => {
+      for (const map of [qkv, o, gateUp, down]) map.dispose();
+    },
+  };
+}
+
+/** Interleaves the rows of two equally shaped linears: a0, b0, a1, b1, … */
+export function interleave(a: Linear, b: Linear): Linear {
+  const { rows, cols } = a.weight;
+  const data = new Float32Array(2 * rows * cols);
+  const bias = a.bias && b.bias ? new Float32Array(2 * rows) : null;
+  for (let f = 0; f < rows; f++) {
+    data.set(a.weight.data.subarray(f * cols, (f + 1) * cols), 2 * f * cols);
+    data.set(b.weight.data.subarray(f * cols, (f + 1) * cols), (2 * f + 1) * cols);
+    if (!bias) continue;
+    bias[2 * f] = a.bias![f]!;
+    bias[2 * f + 1] = b.bias![f]!;
+  }
+  return { weight: { rows: 2 * rows, cols, data }, bias };
+}

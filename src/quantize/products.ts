@@ -1,0 +1,62 @@
+/** Matrix products on the array library (jax-js): the only module that knows it. */
+import { defaultDevice, init, numpy as np } from '@jax-js/jax';
+import { type Matrix, matrix } from './matrix';
+
+let ready: Promise<void> | undefined;
+
+/** Starts the library's WebAssembly backend, once. @throws Error where it is missing. */
+function startBackend(): Promise<void> {
+  ready ??= init('wasm').then((devices) => {
+    if (!devices.includes('wasm')) throw new Error('jax-js found no WebAssembly backend on this machine');
+    defaultDevice('wasm');
+  });
+  return ready;
+}
+
+/** The library's types refuse shared memory, which no matrix here lives in. */
+function owned(values: Matrix): Float32Array<ArrayBuffer> {
+  return values.data as Float32Array<ArrayBuffer>;
+}
+
+/** A linear held by the array library: y = x·Wᵀ + b, float32. */
+export class LinearMap {
+  readonly #weight: np.Array;
+
+  private constructor(
+    readonly outputs: number,
+    readonly inputs: number,
+    weight: Matrix,
+    readonly bias: Float32Array | null,
+  ) {
+    this.#weight = np.array(owned(weight)).reshape([outputs, inputs]);
+  }
+
+  /** Copies the weight [N, K]; `dispose` frees it. */
+  static async load(weight: Matrix, bias: Float32Array | null = null): Promise<LinearMap> {
+    await startBackend();
+    return new LinearMap(weight.rows, weight.cols, weight, bias);
+  }
+
+  /** [T, K] -> [T, N]. */
+  async apply(x: Matrix): Promise<Matrix> {
+    const input = np.array(owned(x)).reshape([x.rows, x.cols]);
+    const product = np.matmul(input, np.transpose(this.#weight.ref));
+    const data = (await product.data()) as Float32Array<ArrayBuffer>;
+    if (this.bias) for (let i = 0; i < data.length; i++) data[i]! += this.bias[i % this.outputs]!;
+    return matrix(x.rows, this.outputs, data);
+  }
+
+  dispose(): void {
+    this.#weight.dispose();
+  }
+}
+
+/** a·bᵀ: [M, K] × [N, K] -> [M, N]. */
+export async function multiplyTransposed(a: Matrix, b: Matrix): Promise<Matrix> {
+  const map = await LinearMap.load(b);
+  try {
+    return await map.apply(a);
+  } finally {
+    map.dispose();
+  }
+}

@@ -1,0 +1,81 @@
+/** Symmetric 4-bit weights per output channel, rounded to the nearest. */
+import { clamp, intRange, type Matrix } from './matrix';
+
+/** 4-bit codes in [−8, 7], row-major [N, K'], and one scale per row: w ≈ scale_n·code. */
+export interface QuantizedMatrix {
+  readonly rows: number;
+  readonly cols: number;
+  readonly codes: Int8Array;
+  readonly scales: Float32Array; // [N]
+}
+
+/**
+ * How a migrated weight becomes codes: the border behind which other methods go.
+ * `inputs` are sample rows of what the linear multiplies, [samples, K'], columns as in `weights`: the norm's integers, or
+ * float activations in units of the static step where the token's own scale is applied; null without calibration.
+ */
+export type WeightQuantizer = (weights: Matrix, inputs: Matrix | null) => QuantizedMatrix;
+
+const weightBits = 4;
+/** Row scales that are tried, as parts of max|w|/7. Down to 7/8, code −8 is what holds the maximum. */
+const scaleGrid = Array.from({ length: 26 }, (_, i) => 1 - i / 50);
+
+/** Σ_k c_k·(w_k − scale·code_k)². */
+function rowError(row: Float32Array, scale: number, columnWeights: Float32Array | null): number {
+  const { min, max } = intRange(weightBits);
+  let error = 0;
+  for (let k = 0; k < row.length; k++) {
+    const value = row[k]!;
+    const difference = value - scale * clamp(Math.round(value / scale), min, max);
+    error += difference * difference * (columnWeights ? columnWeights[k]! : 1);
+  }
+  return error;
+}
+
+/** The scale of least squared error on the grid; 1 for a row of zeros. */
+function bestRowScale(row: Float32Array, columnWeights: Float32Array | null): number {
+  let absMax = 0;
+  for (const value of row) absMax = Math.max(absMax, Math.abs(value));
+  const widest = absMax / intRange(weightBits).max;
+  if (!(Math.fround(widest) > 0)) return 1;
+  let best = widest;
+  let least = Number.POSITIVE_INFINITY;
+  for (const part of scaleGrid) {
+    const error = rowError(row, widest * part, columnWeights);
+    if (error < least) {
+      least = error;
+      best = widest * part;
+    }
+  }
+  return Math.fround(best);
+}
+
+/** Mean square per column [K'], the diagonal of the inputs' Gram matrix. */
+function meanSquares(inputs: Matrix): Float32Array {
+  const out = new Float32Array(inputs.cols);
+  for (let i = 0; i < inputs.data.length; i++) out[i % inputs.cols]! += inputs.data[i]! ** 2 / inputs.rows;
+  return out;
+}
+
+/** Rounds to nearest with the row scale of least squared error, weighted by the inputs' mean squares when given. */
+export const roundToNearest: WeightQuantizer = (weights, inputs) => {
+  const { rows, cols } = weights;
+  const { min, max } = intRange(weightBits);
+  const columnWeights = inputs && meanSquares(inputs);
+  const codes = new Int8Array(rows * cols);
+  const scales = new Float32Array(rows);
+  for (let n = 0; n < rows; n++) {
+    const row = weights.data.subarray(n * cols, (n + 1) * cols);
+    const scale = bestRowScale(row, columnWeights);
+    scales[n] = scale;
+    for (let k = 0; k < cols; k++) codes[n * cols + k] = clamp(Math.round(row[k]! / scale), min, max);
+  }
+  return { rows, cols, codes, scales };
+};
+
+/** What the codes stand for: scale_n·code [N, K']. */
+export function dequantize(quantized: QuantizedMatrix): Matrix {
+  const { rows, cols, codes, scales } = quantized;
+  const data = Float32Array.from(codes, (code, i) => code * scales[Math.floor(i / cols)]!);
+  return { rows, cols, data };
+}
