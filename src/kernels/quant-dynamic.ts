@@ -1,0 +1,42 @@
+import source from '../../shaders/quant_dynamic.wgsl?raw';
+import { type ActBits, qMax } from '../format/scheme';
+import { type KernelContext, makeOp, type Op, requireShape } from './op';
+import { type QuantizedOutput, type QuantizerTuning, quantizerThreads } from './quantizer';
+
+export interface QuantDynamicArgs extends QuantizedOutput {
+  /** K, the length of a row of x; any number. */
+  readonly inputs: number;
+  /** K', K rounded up to a multiple of 32. */
+  readonly paddedInputs: number;
+  readonly actBits: ActBits;
+  /** Clip ratio r. */
+  readonly ratio: number;
+  /** Step uniform: `numTokens`. */
+  readonly step: GPUBuffer;
+  readonly x: GPUBuffer; // [T, K] f32
+  readonly tuning?: QuantizerTuning;
+}
+
+/**
+ * Per-token dynamic quantization: `s_t = ratio·max|x| / Qmax`, `q = clamp(round(x / s_t))`. A token whose scale would be
+ * zero or subnormal gets q = 0 and scale 0.
+ * @throws KernelShapeError
+ */
+export async function quantDynamic(context: KernelContext, args: QuantDynamicArgs): Promise<Op> {
+  const label = 'quant_dynamic';
+  const threads = quantizerThreads(label, args.inputs, args.paddedInputs, args, args.tuning);
+  requireShape(args.ratio > 0, label, `a positive clip ratio, not ${args.ratio}`);
+  const params = context.arena.uniform(`${label}.params`, {
+    K: args.inputs,
+    kWords: args.paddedInputs / 4,
+    qMax: { f32: qMax(args.actBits) },
+    scaleFactor: { f32: args.ratio / qMax(args.actBits) },
+  });
+  return makeOp(context, {
+    label,
+    source,
+    constants: { WORKGROUP: threads },
+    bindings: [params, args.step, args.x, args.q, args.qmeta],
+    grid: (numTokens) => [numTokens, 1, 1],
+  });
+}
