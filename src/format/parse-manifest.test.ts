@@ -1,0 +1,173 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { ManifestError } from './errors';
+import { tinyManifest } from './manifest-fixture';
+import { expectedStoredTensors, parseManifest } from './parse-manifest';
+import { type SchemeName, schemeNames } from './scheme';
+
+type Path = readonly (string | number)[];
+
+/** The tiny manifest with the value at `path` replaced; `undefined` removes the key. */
+function withValue(path: Path, value: unknown, scheme: SchemeName = 'mergequant') {
+  const manifest = tinyManifest(scheme);
+  let node: Record<string | number, unknown> = manifest;
+  for (const key of path.slice(0, -1)) node = node[key] as Record<string | number, unknown>;
+  const last = path.at(-1)!;
+  if (value === undefined) delete node[last];
+  else node[last] = value;
+  return manifest;
+}
+
+test.each(schemeNames)('a good %s manifest parses to itself', (scheme) => {
+  const manifest = tinyManifest(scheme);
+  expect(parseManifest(JSON.parse(JSON.stringify(manifest)), 'manifest.json')).toEqual(manifest);
+});
+
+test('llama3 rope scaling, biases, a tied head and no special tokens are fine', () => {
+  const manifest = tinyManifest('fp16');
+  const ropeScaling = {
+    type: 'llama3',
+    factor: 8,
+    lowFreqFactor: 1,
+    highFreqFactor: 4,
+    originalMaxPositionEmbeddings: 64,
+  };
+  Object.assign(manifest.config as object, { ropeScaling, bosTokenId: null, eosTokenIds: [] });
+  expect(parseManifest(manifest, 'manifest.json').config.ropeScaling).toEqual(ropeScaling);
+});
+
+const wrong: [path: Path, value: unknown, where: string, expected: RegExp][] = [
+  [['format'], 'gguf', 'format', /"mergequant"/],
+  [['version'], 2, 'version', /a newer program made this artifact/],
+  [['version'], 0, 'version', /^1$/],
+  [['version'], '1', 'version', /^1$/],
+  [['name'], '', 'name', /a name/],
+  [['name'], undefined, 'name', /name/],
+  [['extra'], 1, 'extra', /never/],
+  [['scheme'], 'int4', 'scheme', /fp16.*mergequant-static/],
+  [['config'], null, 'config', /Object/],
+  [['config', 'hiddenSize'], '64', 'config.hiddenSize', /number/],
+  [['config', 'hiddenSize'], 63, 'config.hiddenSize', /an even number/],
+  [['config', 'hiddenSize'], 2 ** 30, 'config.hiddenSize', /from 1 to 65536/],
+  [['config', 'numLayers'], 1.5, 'config.numLayers', /integer/],
+  [['config', 'numLayers'], 0, 'config.numLayers', />=1/],
+  [['config', 'numKvHeads'], 3, 'config.numKvHeads', /a divisor of the 8 heads/],
+  [['config', 'headDim'], 7, 'config.headDim', /even/],
+  [['config', 'rmsNormEps'], 0, 'config.rmsNormEps', />0/],
+  [['config', 'rmsNormEps'], 1, 'config.rmsNormEps', /between 0 and 1/],
+  [['config', 'ropeTheta'], 1, 'config.ropeTheta', /above 1/],
+  [['config', 'ropeScaling'], { type: 'yarn' }, 'config.ropeScaling.type', /linear.*llama3/],
+  [['config', 'ropeScaling'], { type: 'linear', factor: 0.5 }, 'config.ropeScaling', /at least 1/],
+  [['config', 'eosTokenIds'], [2, 512], 'config.eosTokenIds', /token ids from 0 to 511/],
+  [['config', 'bosTokenId'], 512, 'config.bosTokenId', /token ids from 0 to 511/],
+  [['config', 'tieWordEmbeddings'], 1, 'config.tieWordEmbeddings', /boolean/],
+  [['quant'], null, 'quant', /an object for the scheme mergequant/],
+  [['quant', 'actBits'], 5, 'quant.actBits', /4 \| 8/],
+  [['quant', 'weightBits'], 8, 'quant.weightBits', /4/],
+  [['quant', 'reconstruct'], 'split', 'quant.reconstruct', /none.*segment/],
+  [['quant', 'alpha'], null, 'quant.alpha', /a threshold/],
+  [['quant', 'alpha'], -1, 'quant.alpha', />0/],
+  [['quant', 'layers'], [], 'quant.layers', /2 layers/],
+  [['quant', 'layers', 1, 'oAct'], 0, 'quant.layers[1].oAct', />0/],
+  [['quant', 'layers', 1, 'oAct'], Number.POSITIVE_INFINITY, 'quant.layers[1].oAct', /finite/],
+  [['quant', 'layers', 1, 'downAct'], undefined, 'quant.layers[1].downAct', /downAct/],
+  [['quant', 'layers', 0, 'attnAct'], 0.5, 'quant.layers[0].attnAct', /the norm carries the step/],
+  [['quant', 'layers', 0, 'attnInputs'], 80, 'quant.layers[0].attnInputs', /a multiple of 32 from 32 to 256/],
+  [['quant', 'layers', 0, 'mlpInputs'], 288, 'quant.layers[0].mlpInputs', /a multiple of 32 from 32 to 256/],
+  [
+    ['quant', 'layers', 0, 'mlpOffsets'],
+    true,
+    'quant.layers[0].mlpOffsets',
+    /false for the reconstruction pad/,
+  ],
+  [['denseDtype'], 'BF16', 'denseDtype', /F16.*F32/],
+  [['maxTensorBytes'], 2 ** 27, 'maxTensorBytes', /at most 67108864/],
+  [['maxTensorBytes'], 100, 'maxTensorBytes', /at least 128, one row of embed.weight/],
+  [['shards'], [], 'shards', /at least one shard/],
+  [['shards', 0, 'name'], '../shard', 'shards[0].name', /a plain file name/],
+  [['shards', 0, 'name'], '.hidden', 'shards[0].name', /a plain file name/],
+  [['shards', 0, 'name'], 'a/b', 'shards[0].name', /a plain file name/],
+  [['shards', 0, 'name'], 'a%2Fb', 'shards[0].name', /a plain file name/],
+  [['shards', 0, 'name'], 'Manifest.json', 'shards[0].name', /each file name once/],
+  [['shards', 1, 'name'], 'shard-00001.safetensors', 'shards[1].name', /each file name once/],
+  [['tokenizerFiles', 0, 'name'], 'shard-00001.safetensors', 'tokenizerFiles[0].name', /each file name once/],
+  [['tokenizerFiles', 0, 'bytes'], 2 ** 30, 'tokenizerFiles[0].bytes', /at most 134217728/],
+  [['shards', 0, 'bytes'], 2 ** 26 + 1, 'shards[0].bytes', /at most 67108864/],
+  [['shards', 0, 'bytes'], -1, 'shards[0].bytes', />=1/],
+  [['shards', 0, 'bytes'], 10, 'shards', /\d+ to \d+ bytes in all/],
+  [['shards', 0, 'bytes'], 2 ** 26, 'shards', /\d+ to \d+ bytes in all/],
+  [['shards', 0, 'sha256'], 'A'.repeat(64), 'shards[0].sha256', /64 lower-case hexadecimal digits/],
+  [['provenance'], null, 'provenance', /Object/],
+];
+
+describe('a bad manifest is refused with path, expectation and value', () => {
+  test.each(wrong)('%j = %j', (path, value, where, expected) => {
+    try {
+      parseManifest(withValue(path, value), 'manifest.json');
+      expect.fail('parsed');
+    } catch (error) {
+      expect(error).toBeInstanceOf(ManifestError);
+      const problem = error as ManifestError;
+      expect(problem.where).toBe(where);
+      expect(problem.expected).toMatch(expected);
+      expect(problem.file).toBe('manifest.json');
+    }
+  });
+
+  test.each([null, [], 'x', 3, undefined])('%j is no manifest', (json) => {
+    expect(() => parseManifest(json, 'm')).toThrow(/m: expected a JSON object/);
+  });
+
+  test('schemes and quant must agree', () => {
+    const quant = tinyManifest('mergequant').quant;
+    expect(() => parseManifest(withValue(['quant'], quant, 'fp16'), 'm')).toThrow(/quant: expected null for/);
+    const padded = withValue(['quant', 'layers', 0, 'attnInputs'], 96, 'rtn-dynamic');
+    expect(() => parseManifest(padded, 'm')).toThrow(
+      /attnInputs: expected 64, the padded hidden size, found 96/,
+    );
+    const split = withValue(['quant', 'reconstruct'], 'pad', 'rtn-dynamic');
+    expect(() => parseManifest(split, 'm')).toThrow(/quant.reconstruct: expected "none"/);
+  });
+
+  test('a config that would need countless tensors is refused before they are listed', () => {
+    const manifest = tinyManifest('fp16');
+    const sizes = { vocabSize: 2_000_000, intermediateSize: 500_000, numLayers: 1000 };
+    Object.assign(manifest.config as object, sizes);
+    manifest.maxTensorBytes = 1_000_000;
+    expect(() => parseManifest(manifest, 'm')).toThrow(
+      /maxTensorBytes: expected a size that gives at most 65536/,
+    );
+  });
+});
+
+test('whatever the JSON, nothing but a ManifestError', () => {
+  const paths = wrong.map(([path]) => path);
+  const value = fc.oneof(
+    fc.jsonValue(),
+    fc.double(),
+    fc.constant(undefined),
+    fc.constant({ __proto__: null }),
+  );
+  fc.assert(
+    fc.property(
+      fc.constantFrom(...schemeNames.slice(1)),
+      fc.constantFrom(...paths),
+      value,
+      (scheme, path, replacement) => {
+        try {
+          parseManifest(withValue(path, replacement, scheme), 'm');
+        } catch (error) {
+          expect(error).toBeInstanceOf(ManifestError);
+        }
+      },
+    ),
+    { numRuns: 2000 },
+  );
+});
+
+test('large matrices are expected in row blocks', () => {
+  const tensors = expectedStoredTensors(parseManifest(tinyManifest('fp16'), 'm'));
+  expect(tensors.has('embed.weight')).toBe(false); // 512 rows of 128 bytes, 312 of them in 40,000 bytes
+  expect(tensors.get('embed.weight.rows.0')).toMatchObject({ rowStart: 0, rows: 312 });
+  expect(tensors.get('embed.weight.rows.312')).toMatchObject({ rowStart: 312, rows: 200, bytes: 25_600 });
+});

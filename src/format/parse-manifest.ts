@@ -1,0 +1,163 @@
+/** Reads a manifest.json as data from a stranger: validated whole before anything is allocated or fetched. */
+import * as v from 'valibot';
+import { configProblem } from './check-config';
+import { ManifestError, shown } from './errors';
+import type { FileEntry, Manifest, QuantSpec } from './manifest';
+import { manifestSchema } from './manifest-schema';
+import { schemeModes } from './scheme';
+import { headerEntryBytes, maxShardBytes } from './shards';
+import { paddedInputs, type StoredTensor, storedTensors, tensorBytes, tensorSpecs } from './tensors';
+
+/** Version this code reads and writes. */
+export const manifestVersion = 1;
+const maxStoredTensors = 65_536;
+/** Bytes of tokenizer files: far above real ones (Llama-3's tokenizer.json is 17 MB). */
+const maxTokenizerFileBytes = 128 * 2 ** 20;
+
+type Fail = (where: string, expected: string, found: unknown) => never;
+
+/**
+ * @param json what JSON.parse made of the file.
+ * @param fileName named in errors.
+ * @throws ManifestError with the path (such as `quant.layers[3].oAct`), what was expected and what was found.
+ */
+export function parseManifest(json: unknown, fileName: string): Manifest {
+  const fail: Fail = (where, expected, found) => {
+    throw new ManifestError({ file: fileName, where, expected, found: shown(found) });
+  };
+  checkVersion(json, fail);
+  const manifest = checkStructure(json, fail);
+  const problem = configProblem(manifest.config);
+  if (problem) fail(`config.${problem.field}`, problem.expected, problem.found);
+  checkQuant(manifest, fail);
+  checkFiles(manifest, fail);
+  checkTensorBytes(manifest, fail);
+  return manifest;
+}
+
+/** Before the structure, so that a newer manifest is called newer and not malformed. */
+function checkVersion(json: unknown, fail: Fail): void {
+  if (typeof json !== 'object' || json === null || Array.isArray(json)) fail('', 'a JSON object', json);
+  const { format, version } = json as Record<string, unknown>;
+  if (format !== 'mergequant') fail('format', '"mergequant"', format);
+  if (Number.isSafeInteger(version) && (version as number) > manifestVersion) {
+    fail(
+      'version',
+      `${manifestVersion}, the newest this program knows; a newer program made this artifact`,
+      version,
+    );
+  }
+  if (version !== manifestVersion) fail('version', String(manifestVersion), version);
+}
+
+function checkStructure(json: unknown, fail: Fail): Manifest {
+  const result = v.safeParse(manifestSchema, json, { abortEarly: true, abortPipeEarly: true });
+  if (result.success) return result.output;
+  const [issue] = result.issues;
+  // a text of our own where there is one; valibot's messages begin with "Invalid"
+  const expected = issue.message.startsWith('Invalid') ? (issue.expected ?? issue.message) : issue.message;
+  return fail(pathOf(issue), expected, issue.input);
+}
+
+/** `quant.layers[3].oAct` */
+function pathOf(issue: v.BaseIssue<unknown>): string {
+  const keys = (issue.path ?? []).map(({ key }) =>
+    typeof key === 'number' ? `[${key}]` : `.${String(key)}`,
+  );
+  return keys.join('').replace(/^\./, '');
+}
+
+function checkQuant({ scheme, quant, config }: Manifest, fail: Fail): void {
+  if (scheme === 'fp16') {
+    if (quant !== null) fail('quant', 'null for the scheme fp16', quant);
+    return;
+  }
+  if (quant === null) fail('quant', `an object for the scheme ${scheme}`, quant);
+  if (quant.layers.length !== config.numLayers) {
+    fail('quant.layers', `${config.numLayers} layers, as the config says`, quant.layers.length);
+  }
+  const merged = schemeModes[scheme].norm === 'static';
+  if (!merged && quant.reconstruct !== 'none') {
+    fail('quant.reconstruct', `"none" for the scheme ${scheme}`, quant.reconstruct);
+  }
+  if (quant.reconstruct !== 'none' && quant.alpha === null) {
+    fail('quant.alpha', `a threshold for the reconstruction ${quant.reconstruct}`, quant.alpha);
+  }
+  for (let layer = 0; layer < quant.layers.length; layer++) {
+    checkSite(quant, layer, 'attn', config.hiddenSize, merged, fail);
+    checkSite(quant, layer, 'mlp', config.hiddenSize, merged, fail);
+  }
+}
+
+function checkSite(
+  quant: QuantSpec,
+  layer: number,
+  site: 'attn' | 'mlp',
+  hiddenSize: number,
+  merged: boolean,
+  fail: Fail,
+): void {
+  const spec = quant.layers[layer]!;
+  const at = `quant.layers[${layer}].${site}`;
+  const inputs = spec[`${site}Inputs`];
+  const least = paddedInputs(hiddenSize);
+  if (!merged && inputs !== least) fail(`${at}Inputs`, `${least}, the padded hidden size`, inputs);
+  const most = paddedInputs(4 * hiddenSize);
+  if (inputs % 32 !== 0 || inputs < 32 || inputs > most) {
+    fail(`${at}Inputs`, `a multiple of 32 from 32 to ${most}`, inputs);
+  }
+  if (spec[`${site}Offsets`] && quant.reconstruct !== 'segment') {
+    fail(`${at}Offsets`, `false for the reconstruction ${quant.reconstruct}`, true);
+  }
+  if (merged && spec[`${site}Act`] !== 1) {
+    fail(`${at}Act`, '1, because the norm carries the step', spec[`${site}Act`]);
+  }
+}
+
+function checkFiles({ shards, tokenizerFiles }: Manifest, fail: Fail): void {
+  const seen = new Set(['manifest.json']);
+  const check = (files: readonly FileEntry[], list: string, maxBytes: number) => {
+    files.forEach(({ name, bytes }, i) => {
+      const key = name.toLowerCase(); // some file systems do not tell case apart
+      if (seen.has(key)) fail(`${list}[${i}].name`, 'each file name once', name);
+      seen.add(key);
+      if (bytes > maxBytes) fail(`${list}[${i}].bytes`, `at most ${maxBytes}`, bytes);
+    });
+  };
+  check(shards, 'shards', maxShardBytes);
+  check(tokenizerFiles, 'tokenizerFiles', maxTokenizerFileBytes);
+}
+
+/** The shards together must hold the tensors that the config implies, and headers, and nothing more. */
+function checkTensorBytes(manifest: Manifest, fail: Fail): void {
+  const { maxTensorBytes, shards } = manifest;
+  if (maxTensorBytes > maxShardBytes) fail('maxTensorBytes', `at most ${maxShardBytes}`, maxTensorBytes);
+  let stored = 0;
+  for (const spec of tensorSpecs(manifest)) {
+    const rowBytes = tensorBytes(spec) / spec.shape[0]!;
+    if (rowBytes > maxTensorBytes) {
+      fail('maxTensorBytes', `at least ${rowBytes}, one row of ${spec.name}`, maxTensorBytes);
+    }
+    stored += Math.ceil(spec.shape[0]! / Math.floor(maxTensorBytes / rowBytes));
+  }
+  if (stored > maxStoredTensors) {
+    fail(
+      'maxTensorBytes',
+      `a size that gives at most ${maxStoredTensors} tensors, not ${stored}`,
+      maxTensorBytes,
+    );
+  }
+  const tensors = [...expectedStoredTensors(manifest).values()];
+  const least = tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
+  const headers = tensors.reduce((sum, tensor) => sum + headerEntryBytes(tensor), 0) + 1024 * shards.length;
+  const total = shards.reduce((sum, { bytes }) => sum + bytes, 0);
+  if (total < least || total > least + headers) {
+    fail('shards', `${least} to ${least + headers} bytes in all for this config and scheme`, total);
+  }
+}
+
+/** Every tensor that the shards must hold, by the name it is stored under. */
+export function expectedStoredTensors(manifest: Manifest): Map<string, StoredTensor> {
+  const stored = storedTensors(tensorSpecs(manifest), manifest.maxTensorBytes);
+  return new Map(stored.map((tensor) => [tensor.name, tensor]));
+}
