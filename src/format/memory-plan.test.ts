@@ -1,0 +1,112 @@
+import { describe, expect, test } from 'vitest';
+import { FormatError } from './errors';
+import { tinyConfig, tinyLayout, tinyManifest } from './manifest-fixture';
+import { type MemoryPlan, planMemory } from './memory-plan';
+import { parseManifest } from './parse-manifest';
+import { modelShapes } from './shapes';
+
+const GiB = 2 ** 30;
+const MiB = 2 ** 20;
+const llama7b = modelShapes['llama-2-7b'];
+const buffer = (plan: MemoryPlan, label: string) => plan.buffers.find((entry) => entry.label === label);
+
+describe('Llama-2-7B at 2048 tokens', () => {
+  const plan = planMemory({ config: llama7b, scheme: 'rtn-dynamic', contextLength: 2048 });
+
+  test('bytes by category, computed by hand', () => {
+    // 4 D² + 3 D·F int4 weights a layer, a float32 scale per output row, two norms of D floats, one at the end
+    const layer =
+      (4 * 4096 ** 2 + 3 * 4096 * 11008) / 2 + 4 * (3 * 4096 + 4096 + 2 * 11008 + 4096) + 2 * 4 * 4096;
+    expect(plan.bytesByCategory).toEqual({
+      weights: 32 * layer + 4 * 4096,
+      embeddings: 2 * 2 * 32000 * 4096,
+      'kv-cache': 2 * 2 * 32 * 2048 * 4096,
+      scratch:
+        4 * 256 * (1 + 2 * 4096 + 12288 + 4096 + 3 * 11008 + 11008 / 4 + 2) + 4 * (2048 * 128 + 4096 + 32000),
+    });
+    expect(plan.gpuBytes).toBe(Object.values(plan.bytesByCategory).reduce((a, b) => a + b, 0));
+    expect(plan.gpuBytes / GiB).toBeGreaterThan(4.5);
+    expect(plan.gpuBytes / GiB).toBeLessThan(4.6);
+  });
+
+  test('embeddings and head are split below 128 MiB, and the plan says what they were', () => {
+    expect(plan.largestMatrix).toEqual({ label: 'embed.weight', bytes: 250 * MiB });
+    expect(buffer(plan, 'embed.weight')).toMatchObject({ count: 2, largestBytes: 128 * MiB });
+    expect(plan.largestBinding.bytes).toBe(128 * MiB);
+    expect(plan.limits.map(({ fits }) => fits)).toEqual([true, true, true]);
+  });
+
+  test('the download is the weights and little else, in shards of at most 64 MiB', () => {
+    const payload = plan.bytesByCategory.weights + plan.bytesByCategory.embeddings;
+    expect(plan.files.downloadBytes).toBeGreaterThan(payload);
+    expect(plan.files.downloadBytes).toBeLessThan(payload * 1.001);
+    expect(plan.files.shards).toBeGreaterThanOrEqual(Math.ceil(payload / (64 * MiB)));
+    expect(plan.files.shards * 64 * MiB).toBeLessThan(payload * 1.4);
+  });
+});
+
+test('merged norms add columns: 4160 inputs in place of 4096', () => {
+  const plan = planMemory({ config: llama7b, scheme: 'mergequant', contextLength: 2048 });
+  expect(buffer(plan, 'layers.*.qkv.weight')!.totalBytes).toBe((32 * 12288 * 4160) / 2);
+  expect(buffer(plan, 'layers.*.attn_norm.gather')!.totalBytes).toBe(32 * 4160 * 4);
+  expect(plan.assumptions.join()).toContain('4160');
+  const pruned = planMemory({
+    config: llama7b,
+    scheme: 'mergequant',
+    reconstruct: 'prune',
+    contextLength: 2048,
+  });
+  expect(buffer(pruned, 'layers.*.qkv.weight')!.totalBytes).toBe((32 * 12288 * 4096) / 2);
+});
+
+test('segments carry no second index on the GPU, but do in the files', () => {
+  const plan = (reconstruct: 'pad' | 'segment') =>
+    planMemory({ config: llama7b, scheme: 'mergequant', reconstruct, contextLength: 2048 });
+  expect(plan('segment').gpuBytes).toBe(plan('pad').gpuBytes);
+  expect(plan('segment').files.downloadBytes).toBeGreaterThan(
+    plan('pad').files.downloadBytes + 64 * 4160 * 4,
+  );
+});
+
+test('grouped heads shrink the cache, a long context outgrows the default binding', () => {
+  const config = { ...modelShapes['llama-3-8b'], maxPositionEmbeddings: 131072 };
+  const plan = planMemory({ config, scheme: 'mergequant', contextLength: 131072 });
+  expect(buffer(plan, 'layers.*.keys')!.largestBytes).toBe(8 * 131072 * 128 * 2);
+  expect(plan.largestBinding).toEqual({ label: 'layers.*.keys', bytes: 256 * MiB });
+  expect(plan.limits.map(({ fits }) => fits)).toEqual([false, true, true]);
+});
+
+test('an artifact’s own layers are used, and its files are those of its manifest', () => {
+  const { config, quant, denseDtype } = parseManifest(tinyManifest('mergequant'), 'm');
+  const plan = planMemory({
+    config,
+    scheme: 'mergequant',
+    quant,
+    denseDtype,
+    contextLength: 64,
+    chunkTokens: 8,
+  });
+  expect(buffer(plan, 'layers.*.qkv.weight')!.totalBytes).toBe((2 * 96 * 96) / 2);
+  expect(plan.assumptions).toHaveLength(1);
+  expect(plan.actBits).toBe(4);
+});
+
+test('float rows are padded to 16 bytes on the GPU, not in the files', () => {
+  const plan = planMemory({ config: tinyConfig, scheme: 'fp16', contextLength: 64, chunkTokens: 8 });
+  expect(buffer(plan, 'layers.*.down.weight')!.totalBytes).toBe(2 * 64 * 352); // 172 halves in 22 · 16 bytes
+  expect(plan.actBits).toBeNull();
+  expect(buffer(plan, 'q')!.totalBytes).toBe(16);
+  expect(plan.files.shards).toBe(1);
+});
+
+test('a tied head takes no second matrix', () => {
+  const tied = { ...llama7b, tieWordEmbeddings: true };
+  const plan = planMemory({ config: tied, scheme: 'fp16', contextLength: 64 });
+  expect(plan.bytesByCategory.embeddings).toBe(2 * 32000 * 4096);
+});
+
+test.each([0, 1.5, 4097, Number.NaN])('a context of %d tokens is refused', (contextLength) => {
+  const options = { config: llama7b, scheme: tinyLayout('fp16').scheme, contextLength };
+  expect(() => planMemory(options)).toThrow(FormatError);
+  expect(() => planMemory(options)).toThrow("context length: expected 1 to the model's 4096 tokens");
+});

@@ -1,0 +1,272 @@
+/** What a model will take: files to download, bytes on the GPU by buffer, and the largest binding. */
+import type { LlamaConfig } from './config';
+import { FormatError } from './errors';
+import type { DenseDtype, QuantSpec } from './manifest';
+import { buildSafetensorsHeader } from './safetensors';
+import { type ActBits, type ReconstructMode, type SchemeName, schemeModes } from './scheme';
+import { assignShards, defaultMaxTensorBytes } from './shards';
+import {
+  dtypeBytes,
+  type ModelLayout,
+  paddedInputs,
+  qkvRows,
+  storedTensors,
+  type TensorSpec,
+  tensorBytes,
+  tensorSpecs,
+} from './tensors';
+
+export interface PlanOptions {
+  readonly config: LlamaConfig;
+  readonly scheme: SchemeName;
+  /** Tokens that the KV cache holds. */
+  readonly contextLength: number;
+  /** Of an existing artifact. Otherwise layers are assumed from `actBits` and `reconstruct`. */
+  readonly quant?: QuantSpec | null;
+  /** Default 4. */
+  readonly actBits?: ActBits;
+  /** Default `pad`. */
+  readonly reconstruct?: ReconstructMode;
+  /** Default F16. */
+  readonly denseDtype?: DenseDtype;
+  /** Tokens of one prefill pass; default 256. */
+  readonly chunkTokens?: number;
+  /** Weights with more bytes than this are split by rows; default 128 MiB, what every WebGPU device binds. */
+  readonly bindingBytes?: number;
+}
+
+export type PlanCategory = 'weights' | 'embeddings' | 'kv-cache' | 'scratch';
+
+/** Buffers of one kind, equal or nearly equal in every layer. */
+export interface PlanBuffer {
+  /** Layers are written as `*`. */
+  readonly label: string;
+  readonly category: PlanCategory;
+  /** Number of buffers, row blocks included. */
+  readonly count: number;
+  readonly largestBytes: number;
+  readonly totalBytes: number;
+}
+
+export interface DeviceLimits {
+  readonly name: string;
+  readonly maxStorageBufferBindingSize: number;
+  readonly maxBufferSize: number;
+}
+
+export interface MemoryPlan {
+  readonly scheme: SchemeName;
+  readonly actBits: ActBits | null;
+  readonly contextLength: number;
+  readonly chunkTokens: number;
+  readonly denseDtype: DenseDtype;
+  readonly files: { readonly shards: number; readonly tensors: number; readonly downloadBytes: number };
+  readonly buffers: readonly PlanBuffer[];
+  readonly bytesByCategory: Readonly<Record<PlanCategory, number>>;
+  readonly gpuBytes: number;
+  readonly largestBinding: { readonly label: string; readonly bytes: number };
+  /** The largest matrix, had it not been split. */
+  readonly largestMatrix: { readonly label: string; readonly bytes: number };
+  readonly limits: readonly (DeviceLimits & { readonly fits: boolean })[];
+  /** What was assumed where nothing was known. */
+  readonly assumptions: readonly string[];
+}
+
+const MiB = 2 ** 20;
+const defaultChunkTokens = 256;
+const defaultBindingBytes = 128 * MiB;
+/** Columns that splitting strong channels adds, as part of D: the upper end of what `pad` is expected to add. */
+const assumedGrowth = 0.015;
+const assumedMultiple = 64;
+const cacheElementBytes = 2; // float16
+
+/** WebGPU's guaranteed limits, and what adapters were seen to offer in Chromium. */
+export const knownLimits: readonly DeviceLimits[] = [
+  { name: 'WebGPU default', maxStorageBufferBindingSize: 128 * MiB, maxBufferSize: 256 * MiB },
+  {
+    name: 'software adapter (SwiftShader)',
+    maxStorageBufferBindingSize: 1024 * MiB,
+    maxBufferSize: 1024 * MiB,
+  },
+  {
+    name: 'desktop NVIDIA (Vulkan)',
+    maxStorageBufferBindingSize: 2048 * MiB - 4,
+    maxBufferSize: 4096 * MiB - 4,
+  },
+];
+
+/** @throws FormatError if the context or the chunk has no sensible length */
+export function planMemory(options: PlanOptions): MemoryPlan {
+  const { config, scheme, contextLength, denseDtype = 'F16', chunkTokens = defaultChunkTokens } = options;
+  checkLength('context length', contextLength, config.maxPositionEmbeddings);
+  checkLength('chunk', chunkTokens, config.maxPositionEmbeddings);
+  const bindingBytes = options.bindingBytes ?? defaultBindingBytes;
+  const quant = options.quant === undefined ? assumedQuant(options) : options.quant;
+  const layout: ModelLayout = { config, scheme, quant, denseDtype };
+  const weights = weightBuffers(layout, bindingBytes);
+  const buffers = [
+    ...weights,
+    ...cacheBuffers(config, contextLength),
+    ...scratchBuffers(layout, contextLength, chunkTokens),
+  ];
+  const largest = buffers.reduce((most, buffer) => (buffer.largestBytes > most.largestBytes ? buffer : most));
+  return {
+    scheme,
+    actBits: quant?.actBits ?? null,
+    contextLength,
+    chunkTokens,
+    denseDtype,
+    files: planFiles(layout),
+    buffers,
+    bytesByCategory: categoryBytes(buffers),
+    gpuBytes: buffers.reduce((sum, { totalBytes }) => sum + totalBytes, 0),
+    largestBinding: { label: largest.label, bytes: largest.largestBytes },
+    largestMatrix: largestMatrix(layout),
+    limits: knownLimits.map((limits) => ({
+      ...limits,
+      fits: largest.largestBytes <= Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize),
+    })),
+    assumptions: assumptions(options, quant),
+  };
+}
+
+function checkLength(what: string, tokens: number, most: number): void {
+  if (!Number.isInteger(tokens) || tokens < 1 || tokens > most) {
+    throw new FormatError(`${what}: expected 1 to the model's ${most} tokens, found ${tokens}`);
+  }
+}
+
+/** K' of a site that the method has not seen yet. */
+function assumedInputs(hiddenSize: number, scheme: SchemeName, reconstruct: ReconstructMode): number {
+  const grows = schemeModes[scheme].norm === 'static' && (reconstruct === 'pad' || reconstruct === 'segment');
+  if (!grows) return paddedInputs(hiddenSize);
+  return Math.ceil((hiddenSize * (1 + assumedGrowth)) / assumedMultiple) * assumedMultiple;
+}
+
+function assumedQuant({ config, scheme, actBits = 4, reconstruct = 'pad' }: PlanOptions): QuantSpec | null {
+  if (scheme === 'fp16') return null;
+  const inputs = assumedInputs(config.hiddenSize, scheme, reconstruct);
+  const offsets = schemeModes[scheme].norm === 'static' && reconstruct === 'segment';
+  const layer = {
+    attnInputs: inputs,
+    mlpInputs: inputs,
+    attnOffsets: offsets,
+    mlpOffsets: offsets,
+    attnAct: 1,
+    oAct: 1,
+    mlpAct: 1,
+    downAct: 1,
+  };
+  const layers = Array.from({ length: config.numLayers }, () => layer);
+  return { actBits, weightBits: 4, reconstruct, alpha: null, layers };
+}
+
+function assumptions({ config, quant: given }: PlanOptions, quant: QuantSpec | null): string[] {
+  const texts = ['uniforms and the attention kernel’s partial sums are left out: under a few MiB'];
+  if (given === undefined && quant) {
+    const { attnInputs } = quant.layers[0]!;
+    texts.push(`K' of q,k,v and gate,up is taken as ${attnInputs} (hidden size ${config.hiddenSize})`);
+  }
+  return texts;
+}
+
+function planFiles(layout: ModelLayout): MemoryPlan['files'] {
+  const tensors = storedTensors(tensorSpecs(layout), defaultMaxTensorBytes);
+  const shards = assignShards(tensors);
+  const bytes = shards.map((shard) => {
+    const entries = shard.map(({ name, tensor, rows }) => {
+      return { name, dtype: tensor.dtype, shape: [rows, ...tensor.shape.slice(1)] };
+    });
+    return buildSafetensorsHeader(entries).length + shard.reduce((sum, tensor) => sum + tensor.bytes, 0);
+  });
+  return { shards: shards.length, tensors: tensors.length, downloadBytes: bytes.reduce((a, b) => a + b, 0) };
+}
+
+/** Rows of float matrices are padded to 16 bytes on the GPU. */
+function gpuRowBytes({ dtype, shape }: TensorSpec): number {
+  const inputs = shape[1] ?? 1;
+  const isDense = shape.length === 2 && dtype !== 'U32';
+  return isDense ? Math.ceil((inputs * dtypeBytes[dtype]) / 16) * 16 : inputs * dtypeBytes[dtype];
+}
+
+/** Buffer sizes are multiples of 16. */
+function bufferBytes(bytes: number): number {
+  return Math.max(16, Math.ceil(bytes / 16) * 16);
+}
+
+function weightBuffers(layout: ModelLayout, bindingBytes: number): PlanBuffer[] {
+  const groups = new Map<string, PlanBuffer>();
+  for (const spec of tensorSpecs(layout)) {
+    if (spec.name.endsWith('_norm.offset')) continue; // shares a word with its gather index
+    const label = spec.name.replace(/^layers\.\d+\./, 'layers.*.');
+    const rowBytes = gpuRowBytes(spec);
+    const rows = spec.shape[0]!;
+    const rowsPerBlock = Math.max(1, Math.floor(bindingBytes / rowBytes));
+    const blocks = Math.ceil(rows / rowsPerBlock);
+    const full = bufferBytes(Math.min(rows, rowsPerBlock) * rowBytes);
+    const last = bufferBytes((rows - (blocks - 1) * rowsPerBlock) * rowBytes);
+    const earlier = groups.get(label);
+    groups.set(label, {
+      label,
+      category: /^(embed|head)\./.test(label) ? 'embeddings' : 'weights',
+      count: (earlier?.count ?? 0) + blocks,
+      largestBytes: Math.max(earlier?.largestBytes ?? 0, full),
+      totalBytes: (earlier?.totalBytes ?? 0) + (blocks - 1) * full + last,
+    });
+  }
+  return [...groups.values()];
+}
+
+/** Keys and values of each layer: float16 [Hkv, context, Dh]. */
+function cacheBuffers(config: LlamaConfig, contextLength: number): PlanBuffer[] {
+  const bytes = bufferBytes(config.numKvHeads * contextLength * config.headDim * cacheElementBytes);
+  return ['keys', 'values'].map((name) => ({
+    label: `layers.*.${name}`,
+    category: 'kv-cache',
+    count: config.numLayers,
+    largestBytes: bytes,
+    totalBytes: bytes * config.numLayers,
+  }));
+}
+
+/** What one pass over a chunk of T tokens works in. */
+function scratchBuffers(layout: ModelLayout, contextLength: number, T: number): PlanBuffer[] {
+  const { config } = layout;
+  const { hiddenSize: D, intermediateSize: F, numHeads, headDim, vocabSize } = config;
+  const words: Record<string, number> = {
+    ids: T,
+    x: T * D,
+    normed: T * D,
+    qkv: T * qkvRows(config),
+    attended: T * numHeads * headDim,
+    gate_up: T * 2 * F,
+    activated: T * F,
+    q: (T * largestInputs(layout)) / 4, // 8-bit lanes
+    qmeta: 2 * T,
+    rope: contextLength * headDim,
+    last_normed: D,
+    logits: vocabSize,
+  };
+  return Object.entries(words).map(([label, count]) => {
+    const bytes = bufferBytes(4 * count);
+    return { label, category: 'scratch', count: 1, largestBytes: bytes, totalBytes: bytes };
+  });
+}
+
+/** Largest K' among the int4 linears; 0 without them. */
+function largestInputs(layout: ModelLayout): number {
+  const matrices = tensorSpecs(layout).filter(({ dtype, shape }) => dtype === 'U32' && shape.length === 2);
+  return Math.max(0, ...matrices.map(({ shape }) => shape[1]! * 8));
+}
+
+function categoryBytes(buffers: readonly PlanBuffer[]): Record<PlanCategory, number> {
+  const bytes: Record<PlanCategory, number> = { weights: 0, embeddings: 0, 'kv-cache': 0, scratch: 0 };
+  for (const { category, totalBytes } of buffers) bytes[category] += totalBytes;
+  return bytes;
+}
+
+function largestMatrix(layout: ModelLayout): MemoryPlan['largestMatrix'] {
+  return tensorSpecs(layout)
+    .map((spec) => ({ label: spec.name, bytes: tensorBytes(spec) }))
+    .reduce((most, matrix) => (matrix.bytes > most.bytes ? matrix : most));
+}
