@@ -1,0 +1,121 @@
+// Packed int4 matrix-vector product over integer activations, one subgroup per output row:
+//   y[t,n] (+)= f32(sum_k q[t,k] * u[n,k] - 8 * sum_k q[t,k]) * (scale_n * s_t) (+ bias_n),   w = u - 8   (Eq. 5)
+//
+//   q [T, K'] i8 packed by 4, qmeta [T] (s_t, sum of q), weight [rows, K'] offset-binary nibbles, scale, bias [N] f32
+//   ->  y [T, N] f32, columns row_start .. row_start + rows.   i32 accumulators, exact.
+//
+// Weight word i of a row holds elements 8i .. 8i + 7: element 8i + j in byte j mod 4, low nibble for j < 4, so that
+// w & 0x0F0F0F0F and (w >> 4) & 0x0F0F0F0F meet the activation words 2i and 2i + 1.
+// Lane l of a subgroup of S lanes owns the 16-byte pieces l, l + S, ... of its row; UNROLL (1, 2 or 4) of them are loaded
+// before the first is used, because one load in flight per lane reaches less than half of a fast memory's bandwidth.
+// The grid's z is the token; its x and y cover the rows, and a loop takes up what is left when subgroups are wider than
+// the grid was computed for. Preconditions: K' is a multiple of 32; WORKGROUP is a power of two; invocations form
+// subgroups in the order of their local index.
+
+struct Params {
+  K_pieces: u32, // K' / 32
+  rows: u32,
+  row_start: u32,
+  N: u32,
+}
+
+struct Step {
+  num_tokens: u32,
+}
+
+override WORKGROUP: u32 = 256;
+override UNROLL: u32 = 4;
+override HAS_BIAS: bool = false;
+override ACCUMULATE: bool = false;
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<uniform> step: Step;
+@group(0) @binding(2) var<storage, read> q: array<vec4u>; // [T, K'/16]
+@group(0) @binding(3) var<storage, read> qmeta: array<vec2u>; // [T]
+@group(0) @binding(4) var<storage, read> weight: array<vec4u>; // [rows, K'/32]
+@group(0) @binding(5) var<storage, read> scale: array<f32>; // [N]
+@group(0) @binding(6) var<storage, read> bias: array<f32>; // [N]
+@group(0) @binding(7) var<storage, read_write> y: array<f32>; // [T, N]
+
+const low = 0x0F0F0F0Fu;
+
+/// 32 products: a 16-byte piece of weights with its two 16-byte pieces of activations.
+fn dot_piece(w: vec4u, at: u32) -> i32 {
+  let first = q[2u * at];
+  let second = q[2u * at + 1u];
+  return dot4I8Packed(first.x, w.x & low) + dot4I8Packed(first.y, (w.x >> 4u) & low)
+    + dot4I8Packed(first.z, w.y & low) + dot4I8Packed(first.w, (w.y >> 4u) & low)
+    + dot4I8Packed(second.x, w.z & low) + dot4I8Packed(second.y, (w.z >> 4u) & low)
+    + dot4I8Packed(second.z, w.w & low) + dot4I8Packed(second.w, (w.w >> 4u) & low);
+}
+
+/// One lane's share of a row: pieces lane, lane + stride, ...
+fn dot_share(t: u32, row: u32, lane: u32, stride: u32) -> i32 {
+  let weights = row * params.K_pieces;
+  let activations = t * params.K_pieces;
+  var acc = 0;
+  var i = lane;
+  for (; i + (UNROLL - 1u) * stride < params.K_pieces; i += UNROLL * stride) {
+    let w0 = weight[weights + i];
+    var w1 = vec4u();
+    var w2 = vec4u();
+    var w3 = vec4u();
+    if (UNROLL > 1u) {
+      w1 = weight[weights + i + stride];
+    }
+    if (UNROLL > 2u) {
+      w2 = weight[weights + i + 2u * stride];
+      w3 = weight[weights + i + 3u * stride];
+    }
+    acc += dot_piece(w0, activations + i);
+    if (UNROLL > 1u) {
+      acc += dot_piece(w1, activations + i + stride);
+    }
+    if (UNROLL > 2u) {
+      acc += dot_piece(w2, activations + i + 2u * stride);
+      acc += dot_piece(w3, activations + i + 3u * stride);
+    }
+  }
+  for (; i < params.K_pieces; i += stride) {
+    acc += dot_piece(weight[weights + i], activations + i);
+  }
+  return acc;
+}
+
+/// The same expression in every int4 product, so that all of them give the same bits.
+fn store(t: u32, n: u32, acc: i32) {
+  let token = qmeta[t];
+  let at = t * params.N + n;
+  var value = f32(acc - 8 * bitcast<i32>(token.y)) * (scale[n] * bitcast<f32>(token.x));
+  if (HAS_BIAS) {
+    value += bias[n];
+  }
+  if (ACCUMULATE) {
+    value += y[at];
+  }
+  y[at] = value;
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+        @builtin(local_invocation_index) local: u32, @builtin(subgroup_size) subgroup_size: u32) {
+  let t = group.z;
+  if (t >= step.num_tokens) {
+    return;
+  }
+  let lanes = min(subgroup_size, WORKGROUP);
+  let rows_per_group = WORKGROUP / lanes;
+  let lane = local % lanes;
+  let rows_per_grid = groups.x * groups.y * rows_per_group;
+  for (var first = (group.y * groups.x + group.x) * rows_per_group; first < params.rows; first += rows_per_grid) {
+    let row = first + local / lanes;
+    var acc = 0;
+    if (row < params.rows) {
+      acc = dot_share(t, row, lane, lanes);
+    }
+    let total = subgroupAdd(acc);
+    if (lane == 0u && row < params.rows) {
+      store(t, params.row_start + row, total);
+    }
+  }
+}

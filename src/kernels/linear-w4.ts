@@ -1,0 +1,139 @@
+import matmulSource from '../../shaders/matmul_w4.wgsl?raw';
+import matvecSource from '../../shaders/matvec_w4.wgsl?raw';
+import matvecSubgroupSource from '../../shaders/matvec_w4_sg.wgsl?raw';
+import { foldGrid, type KernelContext, makeOp, type Op, type OpSpec, requireShape } from './op';
+import { isPowerOfTwo } from './quantizer';
+
+/** Choices that change speed, never bits. */
+export interface LinearW4Tuning {
+  /** Vector: invocations per workgroup, a power of two up to 256. Default 256. */
+  readonly threads?: number;
+  /** Vector: 16-byte weight loads in flight per invocation: 1, 2 or 4. Default 4. */
+  readonly unroll?: 1 | 2 | 4;
+  /** Vector without subgroups: invocations per row, a power of two up to `threads`. Default 32. */
+  readonly lanesPerRow?: number;
+  /** Vector: false keeps to workgroup memory although the device has subgroups. */
+  readonly subgroups?: boolean;
+  /** Matrix: tokens per tile: 16, 32 or 64. Default 64; smaller ones waste less on short prompts. */
+  readonly tileTokens?: 16 | 32 | 64;
+}
+
+export interface LinearW4Args {
+  /** `vector` for decode (any T, fast at T = 1), `matrix` for prefill. Both give the same bits. */
+  readonly kind: 'vector' | 'matrix';
+  /** K', a multiple of 32. */
+  readonly inputs: number;
+  /** Rows of this block of the matrix, and the output column of its first one. */
+  readonly rows: number;
+  readonly rowStart: number;
+  /** N, the length of a row of y. */
+  readonly outputs: number;
+  /** Step uniform: `numTokens`. */
+  readonly step: GPUBuffer;
+  readonly q: GPUBuffer; // [T, K'/4] u32: four signed 8-bit integers a word
+  readonly qmeta: GPUBuffer; // [T, 2] u32: bits of the f32 scale, of the i32 sum
+  readonly weight: GPUBuffer; // [rows, K'/8] u32: offset-binary nibbles
+  readonly scale: GPUBuffer; // [N] f32
+  readonly bias: GPUBuffer | null; // [N] f32
+  readonly y: GPUBuffer; // [T, N] f32
+  /** y += result instead of y = result. */
+  readonly accumulate: boolean;
+  readonly tuning?: LinearW4Tuning;
+}
+
+/**
+ * Linear layer with packed 4-bit weights over 4- or 8-bit integer activations (Eq. 5):
+ * `y[t,n] = scale_n · s_t · Σ_k q_tk·w_nk (+ bias_n)`. The integer sum is exact, the float expression one for all kernels,
+ * so a token's row is the same bits whatever the kind, the tuning and T.
+ * @throws KernelShapeError
+ */
+export async function linearW4(context: KernelContext, args: LinearW4Args): Promise<Op> {
+  requireLinear(args);
+  const params = context.arena.uniform('linear_w4.params', {
+    kPieces: args.inputs / 32,
+    rows: args.rows,
+    rowStart: args.rowStart,
+    N: args.outputs,
+  });
+  const variant = args.kind === 'matrix' ? matrixVariant(args) : vectorVariant(context, args);
+  return makeOp(context, {
+    ...variant,
+    constants: {
+      ...variant.constants,
+      HAS_BIAS: Number(args.bias !== null),
+      ACCUMULATE: Number(args.accumulate),
+    },
+    // The layout wants a bias buffer even where the kernel reads none.
+    bindings: [
+      params,
+      args.step,
+      args.q,
+      args.qmeta,
+      args.weight,
+      args.scale,
+      args.bias ?? args.scale,
+      args.y,
+    ],
+  });
+}
+
+type Variant = Omit<OpSpec, 'bindings'>;
+
+function matrixVariant(args: LinearW4Args): Variant {
+  const label = 'matmul_w4';
+  const tileTokens = args.tuning?.tileTokens ?? 64;
+  requireShape([16, 32, 64].includes(tileTokens), label, `tileTokens 16, 32 or 64, not ${tileTokens}`);
+  return {
+    label,
+    source: matmulSource,
+    constants: { TILE_T: tileTokens },
+    grid: (numTokens) => [Math.ceil(args.rows / 64), Math.ceil(numTokens / tileTokens), 1],
+  };
+}
+
+function vectorVariant(context: KernelContext, args: LinearW4Args): Variant {
+  const { threads = 256, unroll = 4, lanesPerRow = 32, subgroups = true } = args.tuning ?? {};
+  const { caps } = context.gpu;
+  const inSubgroups = caps.subgroups && subgroups;
+  const label = inSubgroups ? 'matvec_w4_sg' : 'matvec_w4';
+  requireShape(
+    isPowerOfTwo(threads) && threads <= 256,
+    label,
+    `threads a power of two up to 256, not ${threads}`,
+  );
+  requireShape([1, 2, 4].includes(unroll), label, `unroll 1, 2 or 4, not ${unroll}`);
+  // Enough workgroups for the widest subgroup this device may choose; with a narrower one the last of them find no row.
+  const lanes = inSubgroups ? Math.min(threads, caps.subgroupMaxSize) : lanesPerRow;
+  if (!inSubgroups) {
+    requireShape(
+      isPowerOfTwo(lanes) && lanes <= threads,
+      label,
+      `lanesPerRow a power of two up to ${threads}`,
+    );
+  }
+  const rowsPerGroup = threads / lanes;
+  const [x, y] = foldGrid(Math.ceil(args.rows / rowsPerGroup));
+  return {
+    label,
+    source: inSubgroups ? matvecSubgroupSource : matvecSource,
+    enables: inSubgroups ? ['subgroups'] : [],
+    constants: { WORKGROUP: threads, UNROLL: unroll, ...(inSubgroups ? {} : { LANES: lanes }) },
+    grid: (numTokens) => [x, y, numTokens],
+  };
+}
+
+function requireLinear(args: LinearW4Args): void {
+  const { inputs, rows, rowStart, outputs, weight, scale, bias, y } = args;
+  const label = 'linear_w4';
+  requireShape(inputs > 0 && inputs % 32 === 0, label, `inputs a positive multiple of 32, not ${inputs}`);
+  requireShape(
+    rows > 0 && rowStart >= 0 && rowStart + rows <= outputs,
+    label,
+    `rows within ${outputs} outputs, not ${rows} from ${rowStart}`,
+  );
+  const weightBytes = (rows * inputs) / 2;
+  requireShape(weight.size >= weightBytes, label, `weight of ${weightBytes} bytes, not ${weight.size}`);
+  requireShape(scale.size >= 4 * outputs, label, `scale of ${4 * outputs} bytes, not ${scale.size}`);
+  requireShape(!bias || bias.size >= 4 * outputs, label, `bias of ${4 * outputs} bytes, not ${bias?.size}`);
+  requireShape(y.size >= 4 * outputs, label, `y of at least ${4 * outputs} bytes, not ${y.size}`);
+}
