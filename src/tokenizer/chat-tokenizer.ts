@@ -98,7 +98,7 @@ export class ChatTokenizer {
    * @param options.addBos put the beginning-of-sequence id first, where the model has one
    */
   encodeText(text: string, options: { readonly addBos: boolean }): number[] {
-    const ids = this.#encoder.encode(text, !options.addBos || this.bosTokenId === null);
+    const ids = this.#encoder.encode(text, true);
     if (options.addBos && this.bosTokenId !== null) ids.unshift(this.bosTokenId);
     return ids;
   }

@@ -136,7 +136,8 @@ const tokenizerConfigSchema = v.looseObject({
 
 const generationConfigSchema = v.looseObject({
   bos_token_id: v.nullish(tokenId),
-  eos_token_id: v.nullish(v.union([tokenId, v.array(tokenId)])),
+  // Lazy instead of a union, whose error would not say which element is wrong.
+  eos_token_id: v.nullish(v.lazy((ids) => (Array.isArray(ids) ? v.array(tokenId) : tokenId))),
 });
 
 export type AddedToken = v.InferOutput<typeof addedToken>;

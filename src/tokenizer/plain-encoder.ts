@@ -36,7 +36,7 @@ export class PlainEncoder {
 
   /**
    * @param text plain text; lone surrogates count as U+FFFD, as in every UTF-8 encoder
-   * @param first whether it opens the prompt: a Metaspace pre-tokenizer with `prepend_scheme: "first"` puts its
+   * @param first whether the text opens the prompt, a BOS put before it aside: a Metaspace pre-tokenizer with `prepend_scheme: "first"` puts its
    *   space only there
    */
   encode(text: string, first: boolean): number[] {
