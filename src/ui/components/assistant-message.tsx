@@ -1,0 +1,85 @@
+import type { ReadonlySignal } from '@preact/signals';
+import type { ReplyStats } from '../../engine/types';
+import { formatMs, formatRate } from '../format';
+import { newChat, type Reply } from '../state/conversation';
+import { settings } from '../state/settings';
+
+interface AssistantMessageProps {
+  readonly reply: ReadonlySignal<Reply>;
+  readonly model: string;
+  readonly onNewChat: () => void;
+}
+
+export function AssistantMessage({ reply, model, onNewChat }: AssistantMessageProps) {
+  const { text, state, stats } = reply.value;
+  const notice = noticeOf(reply.value);
+  return (
+    <div class="message-assistant" aria-busy={state === 'writing'}>
+      <span class="visually-hidden">Model: </span>
+      <div class="message-text" data-testid="message-assistant" data-state={state}>
+        {text}
+        {state === 'writing' && <span class="caret" aria-hidden="true" />}
+      </div>
+      {notice && (
+        <p class={notice.failed ? 'notice notice-error' : 'notice'} data-testid="notice">
+          {notice.text}{' '}
+          {notice.offerNewChat && (
+            <button
+              type="button"
+              class="link"
+              onClick={() => {
+                newChat();
+                onNewChat();
+              }}
+            >
+              Start a new chat
+            </button>
+          )}
+        </p>
+      )}
+      {stats && <Stats stats={stats} model={model} />}
+    </div>
+  );
+}
+
+function Stats({ stats, model }: { readonly stats: ReplyStats; readonly model: string }) {
+  const { replyTokens, decodeTokensPerSecond, timeToFirstTokenMs, promptTokens, cachedTokens } = stats;
+  const prompt = `${promptTokens} prompt tokens, ${cachedTokens} of them from the cache`;
+  return (
+    <p class="stats" data-testid="stats" title={`${model}; ${prompt}`}>
+      <span>{replyTokens === 1 ? '1 token' : `${replyTokens} tokens`}</span>
+      {replyTokens > 1 && <span>{formatRate(decodeTokensPerSecond)} tok/s</span>}
+      {replyTokens > 0 && <span>first token after {formatMs(timeToFirstTokenMs)}</span>}
+      <span class="stats-model">{model}</span>
+    </p>
+  );
+}
+
+interface Notice {
+  readonly text: string;
+  readonly failed?: boolean;
+  readonly offerNewChat?: boolean;
+}
+
+/** What has to be said about how a reply ended. */
+function noticeOf({ state, finishReason, error }: Reply): Notice | null {
+  if (state === 'failed' && error) {
+    return error.name === 'ContextFullError'
+      ? {
+          text: 'This conversation no longer fits into the model’s context.',
+          failed: true,
+          offerNewChat: true,
+        }
+      : { text: `The reply failed: ${error.message}.`, failed: true };
+  }
+  switch (finishReason) {
+    case 'context':
+      return { text: 'The model’s context is full, so the reply ends here.', offerNewChat: true };
+    case 'length':
+      return { text: `Ended at the limit of ${settings.peek().maxTokens} tokens (see Settings).` };
+    case 'cancelled':
+      return { text: 'Stopped.' };
+    default:
+      return null;
+  }
+}

@@ -1,0 +1,82 @@
+import type { RefObject } from 'preact';
+import { useLayoutEffect } from 'preact/hooks';
+import { canSend, draft, generating, send, stop } from '../state/conversation';
+import { modelState } from '../state/model';
+
+/** Where messages are written. Enter sends, Shift+Enter begins a line; an input method's Enter does neither. */
+export function Composer({ inputRef }: { readonly inputRef: RefObject<HTMLTextAreaElement | null> }) {
+  useLayoutEffect(() => {
+    const input = inputRef.current;
+    if (!input) return;
+    input.style.height = 'auto';
+    input.style.height = `${input.scrollHeight}px`;
+  }, [draft.value]);
+  const submit = () => {
+    if (canSend.value) send(draft.value);
+    inputRef.current?.focus();
+  };
+  return (
+    <form
+      class="composer"
+      onSubmit={(event) => {
+        event.preventDefault();
+        submit();
+      }}
+    >
+      <div class="composer-box">
+        <label class="visually-hidden" for="composer">
+          Message
+        </label>
+        <textarea
+          id="composer"
+          ref={inputRef}
+          rows={1}
+          data-testid="composer"
+          placeholder="Write a message"
+          enterkeyhint="send"
+          value={draft.value}
+          onInput={(event) => {
+            draft.value = event.currentTarget.value;
+          }}
+          onKeyDown={(event) => {
+            // Safari ends a composition before its Enter arrives; keyCode 229 still marks it.
+            const composing = event.isComposing || event.keyCode === 229;
+            if (event.key !== 'Enter' || event.shiftKey || composing) return;
+            event.preventDefault();
+            submit();
+          }}
+        />
+        {generating.value ? (
+          <button
+            type="button"
+            class="button stop"
+            data-testid="stop"
+            onClick={() => {
+              stop();
+              inputRef.current?.focus();
+            }}
+          >
+            Stop
+          </button>
+        ) : (
+          <button type="submit" class="button primary" data-testid="send" disabled={!canSend.value}>
+            Send
+          </button>
+        )}
+      </div>
+      <p class="composer-hint">{hint()}</p>
+    </form>
+  );
+}
+
+function hint(): string {
+  const state = modelState.value;
+  if (state.kind === 'ready') return `Runs on ${adapterName(state.info.adapter)}, in this tab.`;
+  if (state.kind === 'failed' || state.kind === 'idle') return 'Load a model to chat with it.';
+  return 'You can write while the model is loading.';
+}
+
+function adapterName(adapter: { vendor: string; architecture: string; description: string }): string {
+  const name = adapter.description || [adapter.vendor, adapter.architecture].filter(Boolean).join(' ');
+  return name || 'your graphics processor';
+}

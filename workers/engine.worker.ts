@@ -1,0 +1,44 @@
+/** The worker's entry: puts the engine behind the protocol. */
+import { expose, type Remote, releaseProxy } from 'comlink';
+import { sleep } from '../src/storage/download';
+import { openModelList, openShardStore } from '../src/storage/indexed-db';
+import { EngineHost } from './engine-host';
+import { type EngineWorkerApi, serializeError, settle, type WireError } from './protocol';
+
+let reportFailure: (error: WireError) => void = () => undefined;
+
+const host = new EngineHost(
+  {
+    gpu: navigator.gpu,
+    secure: isSecureContext,
+    storage: {
+      network: { fetch: (input, init) => fetch(input, init), sleep },
+      shards: openShardStore(),
+      models: openModelList(),
+      now: () => Date.now(),
+    },
+  },
+  (error) => reportFailure(serializeError(error)),
+);
+
+/** Closes a callback's message port. */
+function release(callback: unknown): void {
+  (callback as Remote<() => void>)[releaseProxy]();
+}
+
+const api: EngineWorkerApi = {
+  probe: () => settle(() => host.probe()),
+  load: (request, onProgress) =>
+    settle(() => host.load(request, onProgress).finally(() => release(onProgress))),
+  chat: (request, onDelta) => settle(() => host.chat(request, onDelta).finally(() => release(onDelta))),
+  cancel: () => settle(() => host.cancel()),
+  unload: () => settle(() => host.unload()),
+  listStored: () => settle(() => host.listStored()),
+  deleteStored: (url) => settle(() => host.deleteStored(url)),
+  watchFailure: (onFailure) =>
+    settle(() => {
+      reportFailure = onFailure;
+    }),
+};
+
+expose(api);

@@ -1,0 +1,136 @@
+/** What crosses between the page and the engine's worker: plain structured-cloneable data, and errors made of it. */
+import type { ProxyMarked, Remote } from 'comlink';
+import type { FinishReason, ReplyStats, SamplingOptions } from '../src/engine/types';
+import type { ActBits, SchemeName } from '../src/format/scheme';
+import type { AdapterSummary } from '../src/gpu/gpu';
+import type { StoredModelInfo } from '../src/storage/stored-models';
+
+export type { StoredModelInfo };
+
+/** Whether this browser can run the engine and, if not, why. */
+export type GpuReport =
+  | { readonly available: true; readonly adapter: AdapterSummary }
+  | {
+      readonly available: false;
+      /** `insecure`: not HTTPS or localhost; `missing`: no WebGPU in this browser; `no-adapter`: no GPU it may use. */
+      readonly reason: 'insecure' | 'missing' | 'no-adapter';
+      readonly message: string;
+    };
+
+export interface LoadRequest {
+  /** The artifact folder's address. */
+  readonly url: string;
+  /** At most the model's own; a shorter context takes less GPU memory. */
+  readonly contextLength?: number;
+}
+
+export interface LoadProgress {
+  readonly phase: 'manifest' | 'download' | 'verify' | 'upload' | 'compile';
+  readonly doneBytes: number;
+  readonly totalBytes: number;
+}
+
+export interface ModelInfo {
+  readonly url: string;
+  readonly name: string;
+  readonly scheme: SchemeName;
+  /** null where activations are float. */
+  readonly actBits: ActBits | null;
+  readonly contextLength: number;
+  readonly artifactBytes: number;
+  /** Bytes that came over the network this time; 0 when everything was stored. */
+  readonly networkBytes: number;
+  /** Why the next visit has to download again; null when everything is stored. */
+  readonly storageProblem: string | null;
+  /** GPU bytes by category. */
+  readonly gpuBytes: Readonly<Record<string, number>>;
+  readonly adapter: AdapterSummary;
+  /** What the model's generation_config.json says about sampling. */
+  readonly samplingDefaults: Partial<SamplingOptions>;
+}
+
+export interface WireMessage {
+  readonly role: 'system' | 'user' | 'assistant';
+  readonly content: string;
+}
+
+export interface WireChatRequest {
+  readonly messages: readonly WireMessage[];
+  readonly sampling: SamplingOptions;
+  readonly maxTokens: number;
+  readonly stop?: readonly string[];
+}
+
+export interface WireReply {
+  readonly text: string;
+  readonly tokenIds: readonly number[];
+  readonly promptIds: readonly number[];
+  readonly finishReason: FinishReason;
+  readonly stats: ReplyStats;
+}
+
+/** An error as data. Comlink would drop everything but name, message and stack. */
+export interface WireError {
+  readonly name: string;
+  readonly message: string;
+  readonly details: Readonly<Record<string, string | number | boolean | null>>;
+}
+
+export type WireResult<T> =
+  | { readonly ok: true; readonly value: T }
+  | { readonly ok: false; readonly error: WireError };
+
+/** What the worker offers. One load or reply runs at a time; `cancel` ends it at any stage. */
+export interface EngineWorkerApi {
+  probe(): Promise<WireResult<GpuReport>>;
+  /** Replaces the loaded model. Cancels what is running. */
+  load(request: LoadRequest, onProgress: (progress: LoadProgress) => void): Promise<WireResult<ModelInfo>>;
+  /** Streams text through `onDelta`; the reply holds the whole text. */
+  chat(request: WireChatRequest, onDelta: (text: string) => void): Promise<WireResult<WireReply>>;
+  cancel(): Promise<WireResult<void>>;
+  unload(): Promise<WireResult<void>>;
+  listStored(): Promise<WireResult<StoredModelInfo[]>>;
+  deleteStored(url: string): Promise<WireResult<void>>;
+  /** `onFailure` hears of a GPU that fails, whether or not a call is pending. */
+  watchFailure(onFailure: (error: WireError) => void): Promise<WireResult<void>>;
+}
+
+/** The worker as the page sees it. */
+export type RemoteEngine = Remote<EngineWorkerApi>;
+/** A callback that stays on its own side; the other side gets a message port to it. */
+export type WireCallback<T> = ((value: T) => void) & ProxyMarked;
+
+/** An error that happened in the worker. `name` is the original class's name, `details` its plain fields. */
+export class RemoteError extends Error {
+  override readonly name: string;
+  readonly details: WireError['details'];
+
+  constructor(error: WireError) {
+    super(error.message);
+    this.name = error.name;
+    this.details = error.details;
+  }
+}
+
+export function serializeError(error: unknown): WireError {
+  if (!(error instanceof Error)) return { name: 'Error', message: String(error), details: {} };
+  const plain = Object.entries(error).filter(
+    ([key, value]) => key !== 'name' && (value === null || /^(string|number|boolean)$/.test(typeof value)),
+  );
+  return { name: error.name, message: error.message, details: Object.fromEntries(plain) };
+}
+
+/** Waits for `work` and wraps what becomes of it. */
+export async function settle<T>(work: () => T | Promise<T>): Promise<WireResult<T>> {
+  try {
+    return { ok: true, value: await work() };
+  } catch (error) {
+    return { ok: false, error: serializeError(error) };
+  }
+}
+
+/** @throws RemoteError when the result is an error */
+export function unwrap<T>(result: WireResult<T>): T {
+  if (!result.ok) throw new RemoteError(result.error);
+  return result.value;
+}
