@@ -1,0 +1,51 @@
+import { existsSync } from 'node:fs';
+import { defineConfig } from '@playwright/test';
+
+const port = 4179;
+
+/** Looked for in this order; without any of them Playwright's own browser is used. */
+const browsers = [
+  process.env.CHROME,
+  '/usr/bin/chromium',
+  '/usr/bin/chromium-browser',
+  '/usr/bin/google-chrome',
+  '/usr/bin/google-chrome-stable',
+  '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome',
+];
+const executablePath = browsers.find((path) => path !== undefined && existsSync(path));
+
+const quiet = [
+  '--no-sandbox',
+  '--enable-unsafe-webgpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
+/** A Linux machine without a graphics device gets WebGPU from the software adapter. */
+const hasGpu = process.platform !== 'linux' || existsSync('/dev/dri') || existsSync('/dev/nvidia0');
+const args =
+  process.env.CHROME_ARGS?.split(' ').filter(Boolean) ??
+  (hasGpu ? quiet : [...quiet, '--use-webgpu-adapter=swiftshader']);
+
+export default defineConfig({
+  testDir: 'e2e',
+  timeout: 180_000,
+  expect: { timeout: 60_000 },
+  // One GPU, and often a software one: tests in parallel would only wait for each other.
+  workers: 1,
+  forbidOnly: Boolean(process.env.CI),
+  reporter: [['list']],
+  use: {
+    baseURL: `http://localhost:${port}`,
+    launchOptions: { args, ...(executablePath ? { executablePath } : {}) },
+    ...(executablePath ? {} : { channel: 'chromium' }),
+    trace: 'retain-on-failure',
+  },
+  webServer: {
+    command: `npx vite build && npx vite preview --port ${port} --strictPort`,
+    url: `http://localhost:${port}`,
+    timeout: 180_000,
+  },
+});
