@@ -11,7 +11,7 @@ export const configLimits = {
   numLayers: 1_024,
   numHeads: 1_024,
   numKvHeads: 1_024,
-  headDim: 1_024,
+  headDim: 256, // what the attention kernel takes
   vocabSize: 2_097_152,
   maxPositionEmbeddings: 16_777_216,
 } as const satisfies Partial<Record<keyof LlamaConfig, number>>;

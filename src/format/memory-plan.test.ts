@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { configProblem } from './check-config';
 import { FormatError } from './errors';
 import { tinyConfig, tinyLayout, tinyManifest } from './manifest-fixture';
 import { type MemoryPlan, planMemory } from './memory-plan';
@@ -22,7 +23,8 @@ describe('Llama-2-7B at 2048 tokens', () => {
       embeddings: 2 * 2 * 32000 * 4096,
       'kv-cache': 2 * 2 * 32 * 2048 * 4096,
       scratch:
-        4 * 256 * (1 + 2 * 4096 + 12288 + 4096 + 3 * 11008 + 11008 / 4 + 2) + 4 * (2048 * 128 + 4096 + 32000),
+        4 * 256 * (1 + 2 * 4096 + 12288 + 4096 + 3 * 11008 + 11008 / 4 + 2) +
+        4 * (8 * 32 * 130 + 2048 * 128 + 4096 + 32000),
     });
     expect(plan.gpuBytes).toBe(Object.values(plan.bytesByCategory).reduce((a, b) => a + b, 0));
     expect(plan.gpuBytes / GiB).toBeGreaterThan(4.5);
@@ -103,6 +105,11 @@ test('a tied head takes no second matrix', () => {
   const tied = { ...llama7b, tieWordEmbeddings: true };
   const plan = planMemory({ config: tied, scheme: 'fp16', contextLength: 64 });
   expect(plan.bytesByCategory.embeddings).toBe(2 * 32000 * 4096);
+});
+
+test.each(Object.entries(modelShapes))('%s is a valid shape', (_, config) => {
+  expect(configProblem(config)).toBeNull();
+  expect(config.numHeads * config.headDim).toBe(config.hiddenSize);
 });
 
 test.each([0, 1.5, 4097, Number.NaN])('a context of %d tokens is refused', (contextLength) => {

@@ -75,9 +75,10 @@ export interface MemoryPlan {
 const MiB = 2 ** 20;
 const defaultChunkTokens = 256;
 const defaultBindingBytes = 128 * MiB;
-/** Columns that splitting strong channels adds, as part of D: the upper end of what `pad` is expected to add. */
+/** Columns that splitting strong channels adds, as part of D: the upper end of what is expected. */
 const assumedGrowth = 0.015;
-const assumedMultiple = 64;
+/** Keys that decode attention handles in one workgroup; each piece leaves Dh + 2 partial sums a head. */
+const attentionPieceKeys = 256;
 const cacheElementBytes = 2; // float16
 
 /** WebGPU's guaranteed limits, and what adapters were seen to offer in Chromium. */
@@ -140,7 +141,7 @@ function checkLength(what: string, tokens: number, most: number): void {
 function assumedInputs(hiddenSize: number, scheme: SchemeName, reconstruct: ReconstructMode): number {
   const grows = schemeModes[scheme].norm === 'static' && (reconstruct === 'pad' || reconstruct === 'segment');
   if (!grows) return paddedInputs(hiddenSize);
-  return Math.ceil((hiddenSize * (1 + assumedGrowth)) / assumedMultiple) * assumedMultiple;
+  return paddedInputs(Math.ceil(hiddenSize * (1 + assumedGrowth)));
 }
 
 function assumedQuant({ config, scheme, actBits = 4, reconstruct = 'pad' }: PlanOptions): QuantSpec | null {
@@ -162,7 +163,7 @@ function assumedQuant({ config, scheme, actBits = 4, reconstruct = 'pad' }: Plan
 }
 
 function assumptions({ config, quant: given }: PlanOptions, quant: QuantSpec | null): string[] {
-  const texts = ['uniforms and the attention kernel’s partial sums are left out: under a few MiB'];
+  const texts = ['uniforms are left out: a few KiB'];
   if (given === undefined && quant) {
     const { attnInputs } = quant.layers[0]!;
     texts.push(`K' of q,k,v and gate,up is taken as ${attnInputs} (hidden size ${config.hiddenSize})`);
@@ -243,6 +244,7 @@ function scratchBuffers(layout: ModelLayout, contextLength: number, T: number): 
     activated: T * F,
     q: (T * largestInputs(layout)) / 4, // 8-bit lanes
     qmeta: 2 * T,
+    partials: numHeads * Math.ceil(contextLength / attentionPieceKeys) * (headDim + 2), // one token's
     rope: contextLength * headDim,
     last_normed: D,
     logits: vocabSize,
