@@ -40,6 +40,16 @@ describe('the shards hold exactly the tensors of the manifest', () => {
     for (const { stored, begin, end } of found) expect(end - begin).toBe(stored.bytes);
   });
 
+  test('a header without padding is refused', () => {
+    const shards = headers('mergequant').map(({ file, header }) => ({
+      file,
+      header: { ...header, dataStart: header.dataStart + 4 },
+    }));
+    expect(() => checkShardTensors(manifest, shards)).toThrow(
+      /shard-00001\.safetensors: expected a header padded .* multiple of 8/,
+    );
+  });
+
   test.each<[string, (tensor: SafetensorsTensor) => SafetensorsTensor[], RegExp]>([
     [
       'missing',

@@ -27,8 +27,12 @@ export class ShardTensorCheck {
     this.#expected = expectedStoredTensors(manifest);
   }
 
-  /** @throws ManifestError for a tensor that is unknown, repeated, or of another dtype or shape */
+  /** @throws ManifestError for unaligned data, or a tensor that is unknown, repeated, or of another dtype or shape */
   add({ file, header }: ShardHeader): FoundTensor[] {
+    if (header.dataStart % 8 !== 0) {
+      const expected = 'a header padded so that the data starts at a multiple of 8';
+      throw new ManifestError({ file, where: '', expected, found: `byte ${header.dataStart}` });
+    }
     return header.tensors.map((tensor) => ({
       stored: this.#take(file, tensor),
       begin: tensor.begin,
