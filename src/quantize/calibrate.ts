@@ -1,4 +1,5 @@
 /** What one float pass over the calibration tokens leaves behind for each layer. */
+import { setImmediate } from 'node:timers/promises';
 import type { LlamaConfig } from '../format/config';
 import { type Block, forwardBlock, type RopeTable, type Site } from './forward';
 import { type Matrix, matrix } from './matrix';
@@ -47,6 +48,7 @@ export async function calibrateLayer(
   let base = 0;
   let next = 0;
   for (const x of hidden) {
+    await setImmediate(); // lets signals and progress through: the products themselves never yield
     const first = next;
     while (next < chosen.length && chosen[next]! < base + x.rows) next++;
     await forwardBlock(block, x, config, rope, (site, rows) => {

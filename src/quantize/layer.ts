@@ -39,18 +39,3 @@ export async function floatBlock(layer: LayerWeights, eps: number): Promise<Bloc
     },
   };
 }
-
-/** Interleaves the rows of two equally shaped linears: a0, b0, a1, b1, … */
-export function interleave(a: Linear, b: Linear): Linear {
-  const { rows, cols } = a.weight;
-  const data = new Float32Array(2 * rows * cols);
-  const bias = a.bias && b.bias ? new Float32Array(2 * rows) : null;
-  for (let f = 0; f < rows; f++) {
-    data.set(a.weight.data.subarray(f * cols, (f + 1) * cols), 2 * f * cols);
-    data.set(b.weight.data.subarray(f * cols, (f + 1) * cols), (2 * f + 1) * cols);
-    if (!bias) continue;
-    bias[2 * f] = a.bias![f]!;
-    bias[2 * f + 1] = b.bias![f]!;
-  }
-  return { weight: { rows: 2 * rows, cols, data }, bias };
-}

@@ -7,28 +7,15 @@ export interface Matrix {
   readonly data: Float32Array;
 }
 
-export function matrix(rows: number, cols: number, data = new Float32Array(rows * cols)): Matrix {
+export function matrix(
+  rows: number,
+  cols: number,
+  data: Float32Array = new Float32Array(rows * cols),
+): Matrix {
   if (data.length !== rows * cols) {
     throw new RangeError(`matrix [${rows}, ${cols}] needs ${rows * cols} values, got ${data.length}`);
   }
   return { rows, cols, data };
-}
-
-/** Matrices of equal width on top of each other. */
-export function stackRows(parts: readonly Matrix[]): Matrix {
-  const cols = parts[0]?.cols ?? 0;
-  const out = matrix(
-    parts.reduce((sum, part) => sum + part.rows, 0),
-    cols,
-  );
-  let at = 0;
-  for (const part of parts) {
-    if (part.cols !== cols)
-      throw new RangeError(`cannot stack [${part.rows}, ${part.cols}] on width ${cols}`);
-    out.data.set(part.data, at);
-    at += part.data.length;
-  }
-  return out;
 }
 
 /** Rounds to the nearest integer, halves to the even one, as WGSL's `round` does. */

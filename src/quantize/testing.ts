@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { LlamaConfig } from '../format/config';
 import { f32ToF16Bits } from '../format/half';
 import { buildSafetensorsHeader } from '../format/safetensors';
+import { seededRandom } from './random';
 
 export type CheckpointDtype = 'F32' | 'F16' | 'BF16';
 
@@ -39,17 +40,6 @@ export const tinyConfig: LlamaConfig = {
   eosTokenIds: [2],
 };
 
-/** mulberry32. */
-function random(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 interface RandomTensor {
   readonly name: string;
   readonly shape: readonly number[];
@@ -57,7 +47,7 @@ interface RandomTensor {
 }
 
 function* randomTensors(config: LlamaConfig, options: RandomCheckpointOptions): Generator<RandomTensor> {
-  const next = random(options.seed ?? 1);
+  const next = seededRandom(options.seed ?? 1);
   const normal = () => Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next());
   const filled = (name: string, shape: number[], value: () => number): RandomTensor => {
     const count = shape.reduce((a, b) => a * b, 1);

@@ -1,0 +1,141 @@
+/** Adaptive clipping, Eq. 7 of MergeQuant (arXiv 2503.07654), and its one-parameter forms for the other quantizers. */
+import { type ActBits, qMax } from '../format/scheme';
+import { clamp, intRange, type Matrix, matrix, roundHalfEven } from './matrix';
+import { tokenIntegers } from './migrate';
+import { LinearMap } from './products';
+import { outlierThreshold } from './reconstruct';
+import { channelScales, ratioGrid, tensorScales } from './scales';
+
+/**
+ * What a channel's clip ratio minimizes, with X̃ = s·q and W̃' the rounded migrated weight:
+ * - `paper`: Eq. 7 as written, Σ_t (X − X̃)² + Σ_n (W' − W̃')²;
+ * - `output`: both errors as they reach the linear's output, mean_t (X − X̃)²·‖W_k‖² + mean_t q²·Σ_n (W' − W̃')².
+ */
+export type ClipLoss = 'paper' | 'output';
+
+export interface ClipInputs {
+  /** Sample rows of the site [T, K]. */
+  readonly rows: Matrix;
+  /** Largest magnitude per channel over the whole calibration set [K]. */
+  readonly absMax: Float32Array;
+  /** The linears that the site feeds, stacked [N, K]. */
+  readonly weights: Matrix;
+  readonly actBits: ActBits;
+}
+
+/** Per row, the 4-bit step of the migrated weight with strong scales cut at the threshold of Eq. 6. */
+function migratedRowSteps(weights: Matrix, scales: Float32Array, alpha: number): Float32Array {
+  const threshold = outlierThreshold(scales, alpha);
+  const steps = new Float32Array(weights.rows);
+  for (let n = 0; n < weights.rows; n++) {
+    for (let k = 0; k < weights.cols; k++) {
+      const value = Math.min(scales[k]!, threshold) * Math.abs(weights.data[n * weights.cols + k]!);
+      steps[n] = Math.max(steps[n]!, value / 7);
+    }
+  }
+  return steps;
+}
+
+/** Σ_n (s_k·W_nk − step_n·round(s_k·W_nk/step_n))² per channel [K]. */
+function migratedErrors(weights: Matrix, scales: Float32Array, steps: Float32Array): Float64Array {
+  const errors = new Float64Array(weights.cols);
+  for (let n = 0; n < weights.rows; n++) {
+    const step = steps[n]!;
+    if (!(step > 0)) continue;
+    for (let k = 0; k < weights.cols; k++) {
+      const inSteps = (scales[k]! * weights.data[n * weights.cols + k]!) / step;
+      errors[k]! += (step * (inSteps - Math.round(inSteps))) ** 2;
+    }
+  }
+  return errors;
+}
+
+/** Per channel Σ_t (x − s·q)² and Σ_t q². */
+function activationSums(rows: Matrix, scales: Float32Array, actBits: ActBits) {
+  const { min, max } = intRange(actBits);
+  const errors = new Float64Array(rows.cols);
+  const squares = new Float64Array(rows.cols);
+  for (let t = 0; t < rows.rows; t++) {
+    for (let k = 0; k < rows.cols; k++) {
+      const value = rows.data[t * rows.cols + k]!;
+      const scale = scales[k]!;
+      if (!(scale > 0)) continue;
+      const q = clamp(roundHalfEven(value / scale), min, max);
+      errors[k]! += (value - scale * q) ** 2;
+      squares[k]! += q * q;
+    }
+  }
+  return { errors, squares };
+}
+
+/** ‖W_k‖² per column [K]. */
+function columnNorms(weights: Matrix): Float64Array {
+  const norms = new Float64Array(weights.cols);
+  for (let i = 0; i < weights.data.length; i++) norms[i % weights.cols]! += weights.data[i]! ** 2;
+  return norms;
+}
+
+/** Eq. 7: the ratio of least loss per channel [K], from `ratioGrid`. Ties keep the larger. */
+export function clipChannels(inputs: ClipInputs, loss: ClipLoss, alpha: number): Float32Array {
+  const { rows, absMax, weights, actBits } = inputs;
+  const rowSteps = migratedRowSteps(weights, channelScales(absMax, actBits), alpha);
+  const norms = columnNorms(weights);
+  const best = new Float32Array(rows.cols).fill(1);
+  const least = new Float64Array(rows.cols).fill(Number.POSITIVE_INFINITY);
+  for (const ratio of ratioGrid) {
+    const scales = channelScales(absMax, actBits, ratio);
+    const activation = activationSums(rows, scales, actBits);
+    const migrated = migratedErrors(weights, scales, rowSteps);
+    for (let k = 0; k < rows.cols; k++) {
+      const total =
+        loss === 'paper'
+          ? activation.errors[k]! + migrated[k]!
+          : (activation.errors[k]! * norms[k]! + activation.squares[k]! * migrated[k]!) / rows.rows;
+      if (total >= least[k]!) continue;
+      least[k] = total;
+      best[k] = ratio;
+    }
+  }
+  return best;
+}
+
+/** The ratio whose rounded rows change the linear's output least: min_r ‖(X − X̃(r))·Wᵀ‖². */
+async function leastOutputError(inputs: ClipInputs, rounded: (ratio: number) => Matrix): Promise<number> {
+  const map = await LinearMap.load(inputs.weights);
+  let best = 1;
+  let least = Number.POSITIVE_INFINITY;
+  for (const ratio of ratioGrid) {
+    const approximated = rounded(ratio);
+    const difference = inputs.rows.data.map((value, i) => value - approximated.data[i]!);
+    const { data } = await map.apply(matrix(inputs.rows.rows, inputs.rows.cols, difference));
+    let error = 0;
+    for (const value of data) error += value * value;
+    if (error >= least) continue;
+    least = error;
+    best = ratio;
+  }
+  map.dispose();
+  return best;
+}
+
+/** One ratio r for per-token dynamic scales s_t = r·max|x_t|/Qmax, by the linear's output error. */
+export function clipTokens(inputs: ClipInputs): Promise<number> {
+  const { rows, actBits } = inputs;
+  return leastOutputError(inputs, (ratio) => {
+    const { integers, scales } = tokenIntegers(rows, ratio, actBits);
+    const data = integers.data.map((q, i) => q * scales[Math.floor(i / rows.cols)]!);
+    return matrix(rows.rows, rows.cols, data);
+  });
+}
+
+/** One ratio r for a per-tensor static scale s = r·max|X|/Qmax, by the linear's output error. */
+export function clipTensor(inputs: ClipInputs): Promise<number> {
+  const { rows, absMax, actBits } = inputs;
+  return leastOutputError(inputs, (ratio) => {
+    const scale = tensorScales(absMax, actBits, ratio)[0]!;
+    const limit = qMax(actBits);
+    const round = (value: number) =>
+      scale > 0 ? scale * clamp(roundHalfEven(value / scale), -limit - 1, limit) : 0;
+    return matrix(rows.rows, rows.cols, rows.data.map(round));
+  });
+}

@@ -1,0 +1,93 @@
+/** From quantized layers and dense matrices to the tensors of the artifact. Node only. */
+import { FormatError } from '../format/errors';
+import { f32ToF16Bits } from '../format/half';
+import { packInt4 } from '../format/int4';
+import { type ModelLayout, type TensorSpec, tensorSpecs } from '../format/tensors';
+import type { ArtifactWriter } from './artifact-writer';
+import type { Checkpoint } from './checkpoint';
+import type { QuantizedLayer, QuantizedLinear, QuantizedNorm } from './quantize-layer';
+
+function bytesOf(view: ArrayBufferView): Uint8Array {
+  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+}
+
+/** float32 as the stored dtype. @throws FormatError naming the tensor and how many values float16 cannot hold */
+function encodeDense(values: Float32Array, dtype: TensorSpec['dtype'], name: string): Uint8Array {
+  if (dtype === 'F32') return bytesOf(values);
+  try {
+    return bytesOf(f32ToF16Bits(values));
+  } catch (cause) {
+    throw new FormatError(`${name}: ${(cause as Error).message}`, { cause });
+  }
+}
+
+/** Copies tensors that stay dense, block by block, from the checkpoint. */
+export async function writeDense(
+  writer: ArtifactWriter,
+  checkpoint: Checkpoint,
+  specs: readonly TensorSpec[],
+): Promise<void> {
+  for (const spec of specs) {
+    await writer.addTensor(spec, async (rowStart, rows) =>
+      encodeDense(await checkpoint.rows(spec.name, rowStart, rows), spec.dtype, spec.name),
+    );
+  }
+}
+
+/** Tensors of a layout by place: in front of the layers, in each layer, behind them. All in storage order. */
+export function splitSpecs(layout: ModelLayout): {
+  readonly before: readonly TensorSpec[];
+  readonly layers: readonly (readonly TensorSpec[])[];
+  readonly after: readonly TensorSpec[];
+} {
+  const specs = tensorSpecs(layout);
+  const layerOf = ({ name }: TensorSpec) => Number(/^layers\.(\d+)\./.exec(name)?.[1] ?? -1);
+  const numbers = Array.from({ length: layout.config.numLayers }, (_, layer) => layer);
+  return {
+    before: specs.filter(({ name }) => name === 'embed.weight'),
+    layers: numbers.map((layer) => specs.filter((spec) => layerOf(spec) === layer)),
+    after: specs.filter((spec) => layerOf(spec) < 0 && spec.name !== 'embed.weight'),
+  };
+}
+
+function normTensors(name: string, norm: QuantizedNorm): [string, ArrayBufferView][] {
+  if ('weight' in norm) return [[`${name}.weight`, norm.weight]];
+  return [
+    [`${name}.mult`, norm.mult],
+    [`${name}.gather`, norm.gather],
+    ...(norm.offset ? [[`${name}.offset`, norm.offset] as [string, ArrayBufferView]] : []),
+  ];
+}
+
+function linearTensors(name: string, { weight, bias }: QuantizedLinear): [string, ArrayBufferView][] {
+  return [
+    [`${name}.weight`, packInt4(weight.codes, weight.rows, weight.cols)],
+    [`${name}.scale`, weight.scales],
+    ...(bias ? [[`${name}.bias`, bias] as [string, ArrayBufferView]] : []),
+  ];
+}
+
+/** Writes one quantized layer in storage order. */
+export async function writeLayer(
+  writer: ArtifactWriter,
+  layer: QuantizedLayer,
+  specs: readonly TensorSpec[],
+): Promise<void> {
+  const tensors = new Map([
+    ...normTensors('attn_norm', layer.attnNorm),
+    ...linearTensors('qkv', layer.qkv),
+    ...linearTensors('o', layer.o),
+    ...normTensors('mlp_norm', layer.mlpNorm),
+    ...linearTensors('gate_up', layer.gateUp),
+    ...linearTensors('down', layer.down),
+  ]);
+  for (const spec of specs) {
+    const data = tensors.get(spec.name.replace(/^layers\.\d+\./, ''));
+    if (!data) throw new Error(`${spec.name} was not made`);
+    const rowBytes = data.byteLength / spec.shape[0]!;
+    const bytes = bytesOf(data);
+    await writer.addTensor(spec, (start, rows) =>
+      bytes.subarray(start * rowBytes, (start + rows) * rowBytes),
+    );
+  }
+}
