@@ -10,7 +10,7 @@
 // tokens b, b + 16, ... and rows a, a + 16, a + 32, a + 48 of it. Each step takes 64 elements of K: invocation i stages
 // 16 elements of activations and of weights (nibbles unpacked once, here), having loaded the next step's into registers
 // before it computes. Tiles lie as [piece of 16 elements][token or row], so neighbouring invocations read neighbouring
-// vectors; a column of 66 instead of 64 keeps the staging stores of one phase in different banks.
+// vectors; a column is two vectors longer than its tile, which keeps the staging stores of one phase in different banks.
 // What lies beyond T, rows or K' is staged as zero. Precondition: K' is a multiple of 32.
 
 struct Params {
@@ -39,11 +39,12 @@ override ACCUMULATE: bool = false;
 
 const tile_rows = 64u;
 const pieces = 4u; // of 16 elements, staged per step
-const column = 66u;
+const column_w = tile_rows + 2u;
+override column_q: u32 = TILE_T + 2u;
 const low = 0x0F0F0F0Fu;
 
-var<workgroup> tile_q: array<vec4u, pieces * column>;
-var<workgroup> tile_w: array<vec4u, pieces * column>;
+var<workgroup> tile_q: array<vec4u, pieces * column_q>;
+var<workgroup> tile_w: array<vec4u, pieces * column_w>;
 
 /// 16 products.
 fn dot16(a: vec4u, b: vec4u) -> i32 {
@@ -102,7 +103,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) id: v
   }
   let staged = local / pieces; // the token and the row that this invocation stages
   let piece = local % pieces;
-  let slot = piece * column + staged;
+  let slot_q = piece * column_q + staged;
+  let slot_w = piece * column_w + staged;
   let stages_token = staged < TILE_T;
 
   var acc0 = vec4i();
@@ -117,9 +119,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) id: v
   for (var done = 0u; done < 2u * params.K_pieces; done += pieces) {
     workgroupBarrier();
     if (stages_token) {
-      tile_q[slot] = next_q;
+      tile_q[slot_q] = next_q;
     }
-    tile_w[slot] = vec4u(next_w.x & low, (next_w.x >> 4u) & low, next_w.y & low, (next_w.y >> 4u) & low);
+    tile_w[slot_w] = vec4u(next_w.x & low, (next_w.x >> 4u) & low, next_w.y & low, (next_w.y >> 4u) & low);
     workgroupBarrier();
     if (stages_token) {
       next_q = load_activations(first_token + staged, done + pieces + piece);
@@ -127,8 +129,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) id: v
     next_w = load_weights(first_row + staged, done + pieces + piece);
 
     for (var p = 0u; p < pieces; p++) {
-      let w = p * column + id.x;
-      let a = p * column + id.y;
+      let w = p * column_w + id.x;
+      let a = p * column_q + id.y;
       let w0 = tile_w[w];
       let w1 = tile_w[w + 16u];
       let w2 = tile_w[w + 32u];

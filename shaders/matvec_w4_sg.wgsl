@@ -107,7 +107,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let rows_per_group = WORKGROUP / lanes;
   let lane = local % lanes;
   let rows_per_grid = groups.x * groups.y * rows_per_group;
-  for (var first = (group.y * groups.x + group.x) * rows_per_group; first < params.rows; first += rows_per_grid) {
+  let group_first = (group.y * groups.x + group.x) * rows_per_group;
+  for (var first = group_first; first < params.rows; first += rows_per_grid) {
     let row = first + local / lanes;
     var acc = 0;
     if (row < params.rows) {

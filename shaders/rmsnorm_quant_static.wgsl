@@ -28,7 +28,7 @@ override WORKGROUP: u32 = 256;
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> step: Step;
 @group(0) @binding(2) var<storage, read> x: array<f32>; // [T, D]
-@group(0) @binding(3) var<storage, read> gather: array<vec4u>; // [K'] index in 20 low bits, signed offset in 12 high
+@group(0) @binding(3) var<storage, read> gather: array<vec4u>; // [K'] index | offset << 20
 @group(0) @binding(4) var<storage, read> mult: array<vec4f>; // [K']
 @group(0) @binding(5) var<storage, read_write> q: array<u32>; // [T, K'/4]
 @group(0) @binding(6) var<storage, read_write> qmeta: array<vec2u>; // [T]
