@@ -1,0 +1,51 @@
+// Joins the pieces that `attention` left with SPLIT, in order (online softmax): with M = max(m, m_p),
+//   l = l exp(m - M) + l_p exp(m_p - M),   o = o exp(m - M) + o_p exp(m_p - M),   m = M;   out[t, h] = o / l
+//
+//   partials [T, H, pieces, Dh + 2] f32 (o[Dh], m, l), pieces 0 .. (position + t) / 256  ->  out [T, H Dh] f32
+//
+// One workgroup of 256 per (head x, token y), lane d owns element d. The expressions are those of `attention`'s own
+// loop, with explicit fma, so that both ways give the same bits.
+
+struct Params {
+  H: u32,
+  Dh: u32,
+  pieces: u32,
+}
+
+struct Step {
+  num_tokens: u32,
+  position: u32,
+}
+
+const invocations = 256u;
+const piece_keys = 256u;
+const lowest = -3.4e38;
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<uniform> step: Step;
+@group(0) @binding(2) var<storage, read> partials: array<f32>; // [T, H, pieces, Dh + 2]
+@group(0) @binding(3) var<storage, read_write> out: array<f32>; // [T, H Dh]
+
+@compute @workgroup_size(invocations)
+fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let t = id.y;
+  if (t >= step.num_tokens || lane >= params.Dh) {
+    return;
+  }
+  let head = t * params.H + id.x;
+  let count = (step.position + t) / piece_keys + 1u;
+  var m = lowest;
+  var l = 0.0;
+  var o = 0.0;
+  for (var p = 0u; p < count; p++) {
+    let row = (head * params.pieces + p) * (params.Dh + 2u);
+    let piece_m = partials[row + params.Dh];
+    let joined = max(m, piece_m);
+    let old_factor = exp(m - joined);
+    let new_factor = exp(piece_m - joined);
+    l = fma(l, old_factor, partials[row + params.Dh + 1u] * new_factor);
+    o = fma(o, old_factor, partials[row + lane] * new_factor);
+    m = joined;
+  }
+  out[head * params.Dh + lane] = o / l;
+}

@@ -1,0 +1,123 @@
+import { describe, expect, test } from 'vitest';
+import { attention, attentionPartialsBytes, attentionSplit } from './attention';
+import { attentionRef } from './attention.ref';
+import { halfValue, randomHalves } from './dense-layout.ref';
+import { KernelShapeError } from './op';
+import { capabilitySets, expectClose, expectEqualInts, KernelBench, normals } from './testing';
+
+interface Shape {
+  readonly numTokens: number;
+  readonly position: number;
+  readonly numHeads: number;
+  readonly numKvHeads: number;
+  readonly headDim: number;
+  readonly contextLength: number;
+}
+
+const shapes: Shape[] = [
+  { numTokens: 1, position: 0, numHeads: 4, numKvHeads: 4, headDim: 8, contextLength: 1 },
+  { numTokens: 5, position: 0, numHeads: 4, numKvHeads: 2, headDim: 8, contextLength: 37 },
+  { numTokens: 65, position: 0, numHeads: 4, numKvHeads: 4, headDim: 64, contextLength: 70 },
+  { numTokens: 2, position: 254, numHeads: 8, numKvHeads: 1, headDim: 64, contextLength: 300 },
+  { numTokens: 1, position: 700, numHeads: 4, numKvHeads: 2, headDim: 128, contextLength: 1000 },
+  { numTokens: 2, position: 511, numHeads: 2, numKvHeads: 2, headDim: 256, contextLength: 513 },
+  { numTokens: 3, position: 300, numHeads: 4, numKvHeads: 2, headDim: 6, contextLength: 333 },
+  { numTokens: 3, position: 20, numHeads: 2, numKvHeads: 1, headDim: 20, contextLength: 25 },
+  { numTokens: 2, position: 270, numHeads: 2, numKvHeads: 2, headDim: 2, contextLength: 301 },
+  { numTokens: 2, position: 270, numHeads: 2, numKvHeads: 2, headDim: 24, contextLength: 301 },
+];
+
+/** Random queries and a full random cache; positions that must not be seen hold NaN. */
+function makeInputs(shape: Shape, queryScale: number) {
+  const { numTokens, position, numHeads, numKvHeads, headDim, contextLength } = shape;
+  const count = numKvHeads * contextLength * headDim;
+  const [keys, values] = [randomHalves(count, 1), randomHalves(count, 2)];
+  const seen = (i: number) => Math.floor(i / headDim) % contextLength < position + numTokens;
+  const hidden = (halves: Uint16Array<ArrayBuffer>) => halves.map((bits, i) => (seen(i) ? bits : 0x7e00));
+  return {
+    qkv: normals(numTokens * (numHeads + 2 * numKvHeads) * headDim, 3, queryScale),
+    keyCache: hidden(keys),
+    valueCache: hidden(values),
+    keys: Float64Array.from(keys, halfValue),
+    values: Float64Array.from(values, halfValue),
+  };
+}
+
+type Inputs = Pick<ReturnType<typeof makeInputs>, 'qkv' | 'keyCache' | 'valueCache'>;
+
+describe.each(capabilitySets)('attention with $name', async ({ options }) => {
+  const bench = await KernelBench.open(options);
+
+  async function run(shape: Shape, inputs: Inputs, split: boolean) {
+    const count = shape.numTokens * shape.numHeads * shape.headDim;
+    const args = {
+      ...shape,
+      step: bench.step(shape.numTokens, shape.position),
+      qkv: bench.input(inputs.qkv),
+      keyCache: bench.input(inputs.keyCache),
+      valueCache: bench.input(inputs.valueCache),
+      out: bench.output(count),
+    };
+    const words = attentionPartialsBytes(shape, shape.numTokens) / 4;
+    const partials = bench.output(words);
+    const ops = split ? await attentionSplit(bench, { ...args, partials }) : [await attention(bench, args)];
+    await bench.run(ops, shape.numTokens);
+    await bench.readOutput(partials, words);
+    return bench.readFloats(args.out, count);
+  }
+
+  function check(actual: Float32Array, shape: Shape, inputs: ReturnType<typeof makeInputs>) {
+    const { numHeads, headDim } = shape;
+    const ref = attentionRef({ ...shape, ...inputs });
+    // A score's error is at most (Dh/8 + 12) · 2^-24 of its magnitude (dots, four parts, scaled q), and so is the relative
+    // error of exp(s - m) beside exp's own 3 + 2|x| ULP on |x| ≤ 2·magnitude; it counts twice, in l and in o. Then a piece
+    // adds at most 256 terms in two stages, pieces join with a few operations each, and one division ends it.
+    const pieces = Math.ceil((shape.position + shape.numTokens) / 256);
+    expectClose(actual, ref.out, (_, i) => {
+      const score = ref.scoreMagnitude[Math.floor(i / headDim)]!;
+      const exponentials = 2 * (score * (headDim / 8 + 12) + 2 * (3 + 4 * score));
+      return ref.magnitude[i]! * 2 ** -24 * (exponentials + 2 * 256 + 16 * pieces) + 1e-37;
+    });
+    expect(actual.length).toBe(shape.numTokens * numHeads * headDim);
+  }
+
+  test.each(shapes)(
+    'T=$numTokens at $position H=$numHeads/$numKvHeads Dh=$headDim context=$contextLength',
+    async (shape) => {
+      const inputs = makeInputs(shape, 1);
+      const looped = await run(shape, inputs, false);
+      check(looped, shape, inputs);
+      expectEqualInts(await run(shape, inputs, true), looped);
+    },
+  );
+
+  test('logits far apart (beyond ±60) stay finite and exact enough', async () => {
+    const shape = { ...shapes[4]!, numTokens: 2 };
+    const inputs = makeInputs(shape, 80);
+    const looped = await run(shape, inputs, false);
+    check(looped, shape, inputs);
+    expectEqualInts(await run(shape, inputs, true), looped);
+  });
+
+  test('a token has the same bits alone and in a chunk', async () => {
+    const chunk = { ...shapes[4]!, numTokens: 5, position: 253 };
+    const inputs = makeInputs(chunk, 1);
+    const among = await run(chunk, inputs, false);
+    const qkvRow = (chunk.numHeads + 2 * chunk.numKvHeads) * chunk.headDim;
+    const outRow = chunk.numHeads * chunk.headDim;
+    for (const t of [0, 4]) {
+      const alone = { ...chunk, numTokens: 1, position: chunk.position + t };
+      const qkv = inputs.qkv.slice(t * qkvRow, (t + 1) * qkvRow);
+      expectEqualInts(await run(alone, { ...inputs, qkv }, true), among.slice(t * outRow, (t + 1) * outRow));
+    }
+  });
+
+  test('an odd or too large head size and heads that do not divide are refused', () => {
+    const buffer = bench.output(4);
+    const buffers = { step: buffer, qkv: buffer, keyCache: buffer, valueCache: buffer, out: buffer };
+    const shape = { ...shapes[0]!, ...buffers };
+    expect(() => attention(bench, { ...shape, headDim: 7 })).toThrow(KernelShapeError);
+    expect(() => attention(bench, { ...shape, headDim: 258 })).toThrow(KernelShapeError);
+    expect(() => attention(bench, { ...shape, numKvHeads: 3 })).toThrow(KernelShapeError);
+  });
+});

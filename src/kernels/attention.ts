@@ -1,0 +1,90 @@
+import source from '../../shaders/attention.wgsl?raw';
+import combineSource from '../../shaders/attention_combine.wgsl?raw';
+import { type KernelContext, makeOp, type Op, requireShape } from './op';
+
+/** Keys of one piece: the unit in which the softmax is joined. */
+const pieceKeys = 256;
+
+export interface AttentionArgs {
+  readonly numHeads: number; // H
+  readonly numKvHeads: number; // Hkv, divides H
+  readonly headDim: number; // Dh, even, at most 256
+  readonly contextLength: number;
+  /** Step uniform: `numTokens`, `position`. */
+  readonly step: GPUBuffer;
+  readonly qkv: GPUBuffer; // [T, (H + 2·Hkv)·Dh] f32, q rotated
+  readonly keyCache: GPUBuffer; // [Hkv, contextLength, Dh/2] u32, two halves each
+  readonly valueCache: GPUBuffer; // [Hkv, contextLength, Dh/2] u32
+  readonly out: GPUBuffer; // [T, H·Dh] f32
+}
+
+export interface AttentionSplitArgs extends AttentionArgs {
+  /** Scratch of at least {@link attentionPartialsBytes} for the pass's T. */
+  readonly partials: GPUBuffer; // [T, H, pieces, Dh + 2] f32
+}
+
+/** Pieces that a context of this many positions is cut into. */
+export function attentionPieces(contextLength: number): number {
+  return Math.ceil(contextLength / pieceKeys);
+}
+
+/** Bytes of the partials of {@link attentionSplit} for passes of up to `maxTokens` tokens (1 for decode). */
+export function attentionPartialsBytes(
+  shape: Pick<AttentionArgs, 'numHeads' | 'headDim' | 'contextLength'>,
+  maxTokens: number,
+): number {
+  return 4 * maxTokens * shape.numHeads * attentionPieces(shape.contextLength) * (shape.headDim + 2);
+}
+
+/**
+ * Causal attention of every token over the cache, one workgroup per token and head: for prefill, and for decode in a
+ * short context. The cache must already hold this pass's keys and values.
+ * @throws KernelShapeError on a headDim that is odd or above 256, or heads that do not divide
+ */
+export function attention(context: KernelContext, args: AttentionArgs): Promise<Op> {
+  return attentionOp(context, args, null);
+}
+
+/**
+ * The same attention, bit for bit, with the keys split over workgroups (decode in a long context): `[partial, combine]`,
+ * to run in this order.
+ * @throws KernelShapeError as {@link attention}
+ */
+export async function attentionSplit(
+  context: KernelContext,
+  args: AttentionSplitArgs,
+): Promise<readonly [partial: Op, combine: Op]> {
+  const { numHeads, headDim, contextLength, step, partials, out } = args;
+  const shape = { H: numHeads, Dh: headDim, pieces: attentionPieces(contextLength) };
+  const combine = makeOp(context, {
+    label: 'attention_combine',
+    source: combineSource,
+    bindings: [context.arena.uniform('attention_combine.params', shape), step, partials, out],
+    grid: (numTokens) => [numHeads, numTokens, 1],
+  });
+  return Promise.all([attentionOp(context, args, partials), combine]);
+}
+
+function attentionOp(context: KernelContext, args: AttentionArgs, partials: GPUBuffer | null): Promise<Op> {
+  const { numHeads, numKvHeads, headDim, contextLength } = args;
+  const evenAndSmall = headDim % 2 === 0 && headDim <= 256;
+  requireShape(evenAndSmall, 'attention', `an even headDim of at most 256, got ${headDim}`);
+  const divides = numHeads % numKvHeads === 0;
+  requireShape(divides, 'attention', `numKvHeads dividing ${numHeads} heads, got ${numKvHeads}`);
+  const pieces = attentionPieces(contextLength);
+  const params = context.arena.uniform('attention.params', {
+    H: numHeads,
+    Hkv: numKvHeads,
+    Dh: headDim,
+    context: contextLength,
+    pieces,
+    scale: { f32: 1 / Math.sqrt(headDim) },
+  });
+  return makeOp(context, {
+    label: partials ? 'attention_partial' : 'attention',
+    source,
+    constants: { SPLIT: partials ? 1 : 0, ALIGNED: headDim % 8 === 0 ? 1 : 0 },
+    bindings: [params, args.step, args.qkv, args.keyCache, args.valueCache, partials ?? args.out],
+    grid: (numTokens) => [numHeads, numTokens, partials ? pieces : 1],
+  });
+}
