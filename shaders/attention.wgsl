@@ -4,15 +4,17 @@
 //   qkv [T, (H + 2 Hkv) Dh] f32 (q rotated), key and value cache [Hkv, context, Dh/2] u32 (two halves each)
 //   ->  out [T, H Dh] f32, or with SPLIT the partials [T, H, pieces, Dh + 2] f32: o[Dh], maximum m, sum l
 //
-// The keys are cut into pieces of 256. Within a piece: m = max of the scores, l = sum exp(s - m), o = sum exp(s - m) v;
-// pieces are joined in order (online softmax: Milakov and Gimelshein, 2018; split over workgroups: Flash-Decoding, Dao
-// et al., 2023). One workgroup of 256 per (head x, token y) walks all pieces, or with SPLIT takes the piece z and leaves
-// the joining to `attention_combine`, which does the same arithmetic: both give the same bits, for any T.
+// The keys are cut into pieces of P = LANES. Within a piece: m = max of the scores, l = sum exp(s - m),
+// o = sum exp(s - m) v; pieces are joined in order (online softmax: Milakov and Gimelshein, 2018; split over workgroups:
+// Flash-Decoding, Dao et al., 2023). One workgroup of LANES per (head x, token y) walks all pieces, or with SPLIT takes
+// the piece z and leaves the joining to `attention_combine`, which does the same arithmetic: both give the same bits, for
+// any T.
 //
 // A "chunk" is 8 elements of a cache row, one 16-byte load. Scores: 4 lanes per key, each with every fourth chunk, so
-// that a key is read in runs of 64 bytes. Values: C = ceil(Dh / 8) neighbouring lanes read a row; floor(256 / C) such
+// that a key is read in runs of 64 bytes. Values: C = ceil(Dh / 8) neighbouring lanes read a row; floor(LANES / C) such
 // groups take the keys in turn and are added in order. Float32 throughout.
-// Preconditions: Dh even and at most 256, position + T <= context, keys and values of this pass already in the cache.
+// Preconditions: LANES a multiple of 16, Dh even and at most LANES, position + T <= context, keys and values of this
+// pass already in the cache.
 
 struct Params {
   H: u32,
@@ -30,11 +32,9 @@ struct Step {
 
 override SPLIT: bool = false;
 override ALIGNED: bool = true; // Dh is a multiple of 8: cache rows start at 16-byte boundaries
+override LANES: u32 = 256; // of a workgroup, and keys of a piece
+override value_pitch = LANES + 4u;
 
-const invocations = 256u;
-const piece_keys = 256u;
-const keys_per_sweep = 64u; // 4 lanes each
-const value_pitch = 260u;
 const lowest = -3.4e38;
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -44,13 +44,13 @@ const lowest = -3.4e38;
 @group(0) @binding(4) var<storage, read> value_cache: array<vec4u>; // [Hkv, context, Dh/2] words
 @group(0) @binding(5) var<storage, read_write> out: array<f32>; // [T, H, Dh] or partials
 
-var<workgroup> query: array<vec4f, 64>; // [Dh] scaled, 0 beyond
-// First score parts [256 keys, 4 lanes], then value sums [8 elements of a chunk, lane]: one array, because software
-// adapters take compile time for every word of workgroup memory. 260: a subgroup's reads then fall into distinct banks.
-var<workgroup> scratch: array<f32, 8 * value_pitch>;
+var<workgroup> query: array<vec4f, LANES / 4u>; // [Dh] scaled, 0 beyond
+// First score parts [P keys, 4 lanes], then value sums [8 elements of a chunk, lane]: one array, because software
+// adapters take compile time for every word of workgroup memory. Pitch: a subgroup's reads then fall into distinct banks.
+var<workgroup> scratch: array<f32, 8u * value_pitch>;
 var<workgroup> maxima: array<f32, 16>;
-var<workgroup> scores: array<f32, piece_keys>; // scores, then exp(s - m)
-var<workgroup> group_sums: array<f32, invocations>; // [groups] sums of exp(s - m)
+var<workgroup> scores: array<f32, LANES>; // scores, then exp(s - m)
+var<workgroup> group_sums: array<f32, LANES>; // [groups] sums of exp(s - m)
 
 fn key_word(row: u32, word: u32) -> u32 {
   let i = row + word;
@@ -88,7 +88,7 @@ fn high_half(chunk: vec4u) -> vec4f {
 }
 
 fn load_query(first: u32, lane: u32) {
-  if (lane < 64u) {
+  if (lane < LANES / 4u) {
     var four = vec4f();
     for (var e = 0u; e < 4u; e++) {
       if (4u * lane + e < params.Dh) {
@@ -103,7 +103,7 @@ fn load_query(first: u32, lane: u32) {
 fn piece_score(first: u32, count: u32, lane: u32) -> f32 {
   let chunks = (params.Dh + 7u) / 8u;
   let half = params.Dh / 2u;
-  for (var key = lane / 4u; key < count; key += keys_per_sweep) {
+  for (var key = lane / 4u; key < count; key += LANES / 4u) {
     var sum = 0.0;
     for (var c = lane % 4u; c < chunks; c += 4u) {
       let chunk = key_chunk(first + key * half, c);
@@ -124,8 +124,8 @@ fn maximum(score: f32, lane: u32) -> f32 {
   workgroupBarrier();
   if (lane < 16u) {
     var m = lowest;
-    for (var i = 0u; i < 16u; i++) {
-      m = max(m, scores[16u * lane + i]);
+    for (var i = lane; i < LANES; i += 16u) {
+      m = max(m, scores[i]);
     }
     maxima[lane] = m;
   }
@@ -151,7 +151,7 @@ fn attend(first: u32, count: u32, lane: u32) -> Piece {
   scores[lane] = exp(score - m);
   workgroupBarrier();
   let chunks = (params.Dh + 7u) / 8u;
-  let groups = min(invocations / chunks, count);
+  let groups = min(LANES / chunks, count);
   let group = lane / chunks;
   if (group < groups) {
     var low = vec4f();
@@ -182,23 +182,23 @@ fn attend(first: u32, count: u32, lane: u32) -> Piece {
   return piece;
 }
 
-@compute @workgroup_size(invocations)
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane: u32) {
   let h = id.x;
   let t = id.y;
   let keys = step.position + t + 1u;
-  if (t >= step.num_tokens || id.z * piece_keys >= keys) {
+  if (t >= step.num_tokens || id.z * LANES >= keys) {
     return;
   }
   load_query((t * (params.H + 2u * params.Hkv) + h) * params.Dh, lane);
   let rows = h / (params.H / params.Hkv) * params.context;
-  let end = select(keys, min(keys, (id.z + 1u) * piece_keys), SPLIT);
+  let end = select(keys, min(keys, (id.z + 1u) * LANES), SPLIT);
   var piece: Piece;
   var m = lowest;
   var l = 0.0;
   var o = 0.0;
-  for (var start = id.z * piece_keys; start < end; start += piece_keys) {
-    piece = attend((rows + start) * (params.Dh / 2u), min(piece_keys, end - start), lane);
+  for (var start = id.z * LANES; start < end; start += LANES) {
+    piece = attend((rows + start) * (params.Dh / 2u), min(LANES, end - start), lane);
     let joined = max(m, piece.m);
     let old_factor = exp(m - joined);
     let new_factor = exp(piece.m - joined);

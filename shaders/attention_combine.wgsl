@@ -1,7 +1,7 @@
 // Joins the pieces that `attention` left with SPLIT, in order (online softmax): with M = max(m, m_p),
 //   l = l exp(m - M) + l_p exp(m_p - M),   o = o exp(m - M) + o_p exp(m_p - M),   m = M;   out[t, h] = o / l
 //
-//   partials [T, H, pieces, Dh + 2] f32 (o[Dh], m, l), pieces 0 .. (position + t) / 256  ->  out [T, H Dh] f32
+//   partials [T, H, pieces, Dh + 2] f32 (o[Dh], m, l), pieces 0 .. (position + t) / P  ->  out [T, H Dh] f32
 //
 // One workgroup of 256 per (head x, token y), lane d owns element d. The expressions are those of `attention`'s own
 // loop, with explicit fma, so that both ways give the same bits.
@@ -17,8 +17,9 @@ struct Step {
   position: u32,
 }
 
+override PIECE_KEYS: u32 = 256; // LANES of the kernel that left the partials
+
 const invocations = 256u;
-const piece_keys = 256u;
 const lowest = -3.4e38;
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -33,7 +34,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane:
     return;
   }
   let head = t * params.H + id.x;
-  let count = (step.position + t) / piece_keys + 1u;
+  let count = (step.position + t) / PIECE_KEYS + 1u;
   var m = lowest;
   var l = 0.0;
   var o = 0.0;

@@ -18,7 +18,7 @@ const shapes: Shape[] = [
   { numTokens: 1, position: 0, numHeads: 4, numKvHeads: 4, headDim: 8, contextLength: 1 },
   { numTokens: 5, position: 0, numHeads: 4, numKvHeads: 2, headDim: 8, contextLength: 37 },
   { numTokens: 65, position: 0, numHeads: 4, numKvHeads: 4, headDim: 64, contextLength: 70 },
-  { numTokens: 2, position: 254, numHeads: 8, numKvHeads: 1, headDim: 64, contextLength: 300 },
+  { numTokens: 2, position: 254, numHeads: 8, numKvHeads: 1, headDim: 64, contextLength: 1025 },
   { numTokens: 1, position: 700, numHeads: 4, numKvHeads: 2, headDim: 128, contextLength: 1000 },
   { numTokens: 2, position: 511, numHeads: 2, numKvHeads: 2, headDim: 256, contextLength: 513 },
   { numTokens: 3, position: 300, numHeads: 4, numKvHeads: 2, headDim: 6, contextLength: 333 },
@@ -71,8 +71,9 @@ describe.each(capabilitySets)('attention with $name', async ({ options }) => {
     const ref = attentionRef({ ...shape, ...inputs });
     // A score's error is at most (Dh/8 + 12) · 2^-24 of its magnitude (dots, four parts, scaled q), and so is the relative
     // error of exp(s - m) beside exp's own 3 + 2|x| ULP on |x| ≤ 2·magnitude; it counts twice, in l and in o. Then a piece
-    // adds at most 256 terms in two stages, pieces join with a few operations each, and one division ends it.
-    const pieces = Math.ceil((shape.position + shape.numTokens) / 256);
+    // adds at most 256 terms in two stages, pieces (of 64 keys or more) join with a few operations each, and one division
+    // ends it.
+    const pieces = Math.ceil((shape.position + shape.numTokens) / 64);
     expectClose(actual, ref.out, (_, i) => {
       const score = ref.scoreMagnitude[Math.floor(i / headDim)]!;
       const exponentials = 2 * (score * (headDim / 8 + 12) + 2 * (3 + 4 * score));

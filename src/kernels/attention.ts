@@ -2,9 +2,6 @@ import source from '../../shaders/attention.wgsl?raw';
 import combineSource from '../../shaders/attention_combine.wgsl?raw';
 import { type KernelContext, makeOp, type Op, requireShape } from './op';
 
-/** Keys of one piece: the unit in which the softmax is joined. */
-const pieceKeys = 256;
-
 export interface AttentionArgs {
   readonly numHeads: number; // H
   readonly numKvHeads: number; // Hkv, divides H
@@ -23,9 +20,17 @@ export interface AttentionSplitArgs extends AttentionArgs {
   readonly partials: GPUBuffer; // [T, H, pieces, Dh + 2] f32
 }
 
-/** Pieces that a context of this many positions is cut into. */
-export function attentionPieces(contextLength: number): number {
-  return Math.ceil(contextLength / pieceKeys);
+/**
+ * Keys of one piece (the unit in which the softmax is joined) and lanes of a workgroup. Small models get small ones: a
+ * short context leaves fewer lanes idle, and a software adapter compiles them four times faster.
+ */
+function pieceKeys(contextLength: number, headDim: number): number {
+  return headDim <= 64 && contextLength <= 1024 ? 64 : 256;
+}
+
+/** Pieces that a context of this many positions is cut into: for heads of more than 64 elements unless told. */
+export function attentionPieces(contextLength: number, headDim = 256): number {
+  return Math.ceil(contextLength / pieceKeys(contextLength, headDim));
 }
 
 /** Bytes of the partials of {@link attentionSplit} for passes of up to `maxTokens` tokens (1 for decode). */
@@ -33,7 +38,8 @@ export function attentionPartialsBytes(
   shape: Pick<AttentionArgs, 'numHeads' | 'headDim' | 'contextLength'>,
   maxTokens: number,
 ): number {
-  return 4 * maxTokens * shape.numHeads * attentionPieces(shape.contextLength) * (shape.headDim + 2);
+  const { numHeads, headDim, contextLength } = shape;
+  return 4 * maxTokens * numHeads * attentionPieces(contextLength, headDim) * (headDim + 2);
 }
 
 /**
@@ -55,10 +61,11 @@ export async function attentionSplit(
   args: AttentionSplitArgs,
 ): Promise<readonly [partial: Op, combine: Op]> {
   const { numHeads, headDim, contextLength, step, partials, out } = args;
-  const shape = { H: numHeads, Dh: headDim, pieces: attentionPieces(contextLength) };
+  const shape = { H: numHeads, Dh: headDim, pieces: attentionPieces(contextLength, headDim) };
   const combine = makeOp(context, {
     label: 'attention_combine',
     source: combineSource,
+    constants: { PIECE_KEYS: pieceKeys(contextLength, headDim) },
     bindings: [context.arena.uniform('attention_combine.params', shape), step, partials, out],
     grid: (numTokens) => [numHeads, numTokens, 1],
   });
@@ -71,7 +78,7 @@ function attentionOp(context: KernelContext, args: AttentionArgs, partials: GPUB
   requireShape(evenAndSmall, 'attention', `an even headDim of at most 256, got ${headDim}`);
   const divides = numHeads % numKvHeads === 0;
   requireShape(divides, 'attention', `numKvHeads dividing ${numHeads} heads, got ${numKvHeads}`);
-  const pieces = attentionPieces(contextLength);
+  const pieces = attentionPieces(contextLength, headDim);
   const params = context.arena.uniform('attention.params', {
     H: numHeads,
     Hkv: numKvHeads,
@@ -83,7 +90,11 @@ function attentionOp(context: KernelContext, args: AttentionArgs, partials: GPUB
   return makeOp(context, {
     label: partials ? 'attention_partial' : 'attention',
     source,
-    constants: { SPLIT: partials ? 1 : 0, ALIGNED: headDim % 8 === 0 ? 1 : 0 },
+    constants: {
+      LANES: pieceKeys(contextLength, headDim),
+      SPLIT: partials ? 1 : 0,
+      ALIGNED: headDim % 8 === 0 ? 1 : 0,
+    },
     bindings: [params, args.step, args.qkv, args.keyCache, args.valueCache, partials ?? args.out],
     grid: (numTokens) => [numHeads, numTokens, partials ? pieces : 1],
   });
