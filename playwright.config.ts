@@ -1,18 +1,10 @@
 import { existsSync } from 'node:fs';
 import { defineConfig } from '@playwright/test';
+import { findBrowser } from './scripts/browser.mjs';
 
 const port = 4179;
 
-/** Looked for in this order; without any of them Playwright's own browser is used. */
-const browsers = [
-  process.env.CHROME,
-  '/usr/bin/chromium',
-  '/usr/bin/chromium-browser',
-  '/usr/bin/google-chrome',
-  '/usr/bin/google-chrome-stable',
-  '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome',
-];
-const executablePath = browsers.find((path) => path !== undefined && existsSync(path));
+const executablePath = findBrowser();
 
 const quiet = [
   '--no-sandbox',
@@ -31,7 +23,7 @@ const args =
 
 export default defineConfig({
   testDir: 'e2e',
-  timeout: 180_000,
+  timeout: 300_000,
   expect: { timeout: 60_000 },
   // One GPU, and often a software one: tests in parallel would only wait for each other.
   workers: 1,
@@ -40,7 +32,6 @@ export default defineConfig({
   use: {
     baseURL: `http://localhost:${port}`,
     launchOptions: { args, ...(executablePath ? { executablePath } : {}) },
-    ...(executablePath ? {} : { channel: 'chromium' }),
     trace: 'retain-on-failure',
   },
   webServer: {

@@ -2,7 +2,6 @@ import type { ReadonlySignal } from '@preact/signals';
 import type { ReplyStats } from '../../engine/types';
 import { formatMs, formatRate } from '../format';
 import { newChat, type Reply } from '../state/conversation';
-import { settings } from '../state/settings';
 
 interface AssistantMessageProps {
   readonly reply: ReadonlySignal<Reply>;
@@ -47,12 +46,16 @@ function Stats({ stats, model }: { readonly stats: ReplyStats; readonly model: s
   const prompt = `${promptTokens} prompt tokens, ${cachedTokens} of them from the cache`;
   return (
     <p class="stats" data-testid="stats" title={`${model}; ${prompt}`}>
-      <span>{replyTokens === 1 ? '1 token' : `${replyTokens} tokens`}</span>
+      <span>{tokens(replyTokens)}</span>
       {replyTokens > 1 && <span>{formatRate(decodeTokensPerSecond)} tok/s</span>}
       {replyTokens > 0 && <span>first token after {formatMs(timeToFirstTokenMs)}</span>}
       <span class="stats-model">{model}</span>
     </p>
   );
+}
+
+function tokens(count: number): string {
+  return count === 1 ? '1 token' : `${count} tokens`;
 }
 
 interface Notice {
@@ -62,7 +65,7 @@ interface Notice {
 }
 
 /** What has to be said about how a reply ended. */
-function noticeOf({ state, finishReason, error }: Reply): Notice | null {
+function noticeOf({ state, finishReason, error, stats }: Reply): Notice | null {
   if (state === 'failed' && error) {
     return error.name === 'ContextFullError'
       ? {
@@ -76,7 +79,7 @@ function noticeOf({ state, finishReason, error }: Reply): Notice | null {
     case 'context':
       return { text: 'The model’s context is full, so the reply ends here.', offerNewChat: true };
     case 'length':
-      return { text: `Ended at the limit of ${settings.peek().maxTokens} tokens (see Settings).` };
+      return { text: `Ended at the limit of ${tokens(stats?.replyTokens ?? 0)} (see Settings).` };
     case 'cancelled':
       return { text: 'Stopped.' };
     default:
