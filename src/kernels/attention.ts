@@ -28,8 +28,11 @@ function pieceKeys(contextLength: number, headDim: number): number {
   return headDim <= 64 && contextLength <= 1024 ? 64 : 256;
 }
 
-/** Pieces that a context of this many positions is cut into: for heads of more than 64 elements unless told. */
-export function attentionPieces(contextLength: number, headDim = 256): number {
+/** Pieces that the context is cut into; with one there is nothing to split. */
+export function pieceCount({
+  contextLength,
+  headDim,
+}: Pick<AttentionArgs, 'contextLength' | 'headDim'>): number {
   return Math.ceil(contextLength / pieceKeys(contextLength, headDim));
 }
 
@@ -38,8 +41,7 @@ export function attentionPartialsBytes(
   shape: Pick<AttentionArgs, 'numHeads' | 'headDim' | 'contextLength'>,
   maxTokens: number,
 ): number {
-  const { numHeads, headDim, contextLength } = shape;
-  return 4 * maxTokens * numHeads * attentionPieces(contextLength, headDim) * (headDim + 2);
+  return 4 * maxTokens * shape.numHeads * pieceCount(shape) * (shape.headDim + 2);
 }
 
 /**
@@ -61,7 +63,7 @@ export async function attentionSplit(
   args: AttentionSplitArgs,
 ): Promise<readonly [partial: Op, combine: Op]> {
   const { numHeads, headDim, contextLength, step, partials, out } = args;
-  const shape = { H: numHeads, Dh: headDim, pieces: attentionPieces(contextLength, headDim) };
+  const shape = { H: numHeads, Dh: headDim, pieces: pieceCount(args) };
   const combine = makeOp(context, {
     label: 'attention_combine',
     source: combineSource,
@@ -78,7 +80,7 @@ function attentionOp(context: KernelContext, args: AttentionArgs, partials: GPUB
   requireShape(evenAndSmall, 'attention', `an even headDim of at most 256, got ${headDim}`);
   const divides = numHeads % numKvHeads === 0;
   requireShape(divides, 'attention', `numKvHeads dividing ${numHeads} heads, got ${numKvHeads}`);
-  const pieces = attentionPieces(contextLength, headDim);
+  const pieces = pieceCount(args);
   const params = context.arena.uniform('attention.params', {
     H: numHeads,
     Hkv: numKvHeads,
