@@ -14,7 +14,7 @@ export interface RandomCheckpointOptions {
   /** 1 writes model.safetensors, more write shards and model.safetensors.index.json; default 1. */
   readonly shards?: number;
   readonly seed?: number;
-  /** Channels whose norm weight is multiplied, in every norm: `{ 3: 16 }` makes channel 3 an outlier. */
+  /** Channels whose norm weight is multiplied, and undone in the linears behind: `{ 3: 16 }` makes channel 3 an outlier. */
   readonly outliers?: Readonly<Record<number, number>>;
   /** Leave out tokenizer.json and tokenizer_config.json. */
   readonly withoutTokenizer?: boolean;
@@ -57,28 +57,35 @@ function* randomTensors(config: LlamaConfig, options: RandomCheckpointOptions): 
     filled(`${name}.weight`, [rows, inputs], () => normal() / Math.sqrt(inputs)),
     ...(bias ? [filled(`${name}.bias`, [rows], () => 0.1 * normal())] : []),
   ];
+  const outliers = Object.entries(options.outliers ?? {});
   const norm = (name: string) => {
     const tensor = filled(`${name}.weight`, [config.hiddenSize], () => 0.5 + next());
-    for (const [channel, factor] of Object.entries(options.outliers ?? {}))
-      tensor.values[Number(channel)]! *= factor;
+    for (const [channel, factor] of outliers) tensor.values[Number(channel)]! *= factor;
     return tensor;
+  };
+  const behindNorm = (name: string, rows: number, bias: boolean) => {
+    const [weight, ...rest] = linear(name, rows, config.hiddenSize, bias);
+    for (const [channel, factor] of outliers) {
+      for (let n = 0; n < rows; n++) weight!.values[n * config.hiddenSize + Number(channel)]! /= factor;
+    }
+    return [weight!, ...rest];
   };
   const { hiddenSize: D, intermediateSize: F, numHeads, numKvHeads, headDim: Dh } = config;
   yield filled('model.embed_tokens.weight', [config.vocabSize, D], normal);
   for (let layer = 0; layer < config.numLayers; layer++) {
     const at = `model.layers.${layer}`;
     yield norm(`${at}.input_layernorm`);
-    yield* linear(`${at}.self_attn.q_proj`, numHeads * Dh, D, config.attentionBias);
-    yield* linear(`${at}.self_attn.k_proj`, numKvHeads * Dh, D, config.attentionBias);
-    yield* linear(`${at}.self_attn.v_proj`, numKvHeads * Dh, D, config.attentionBias);
+    yield* behindNorm(`${at}.self_attn.q_proj`, numHeads * Dh, config.attentionBias);
+    yield* behindNorm(`${at}.self_attn.k_proj`, numKvHeads * Dh, config.attentionBias);
+    yield* behindNorm(`${at}.self_attn.v_proj`, numKvHeads * Dh, config.attentionBias);
     yield* linear(`${at}.self_attn.o_proj`, D, numHeads * Dh, config.attentionBias);
     yield norm(`${at}.post_attention_layernorm`);
-    yield* linear(`${at}.mlp.gate_proj`, F, D, config.mlpBias);
-    yield* linear(`${at}.mlp.up_proj`, F, D, config.mlpBias);
+    yield* behindNorm(`${at}.mlp.gate_proj`, F, config.mlpBias);
+    yield* behindNorm(`${at}.mlp.up_proj`, F, config.mlpBias);
     yield* linear(`${at}.mlp.down_proj`, D, F, config.mlpBias);
   }
   yield norm('model.norm');
-  if (!config.tieWordEmbeddings) yield* linear('lm_head', config.vocabSize, D, false);
+  if (!config.tieWordEmbeddings) yield* behindNorm('lm_head', config.vocabSize, false);
 }
 
 function encode(values: Float32Array, dtype: CheckpointDtype): Uint8Array {

@@ -1,0 +1,97 @@
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { reconstructModes, schemeNames } from '../../src/format/scheme';
+import type { ClipLoss } from '../../src/quantize/clip';
+import {
+  type PrepareOptions,
+  type PrepareSummary,
+  prepareDefaults,
+  runPrepare,
+} from '../../src/quantize/prepare';
+import { wholeNumber } from '../options';
+import { progressBar } from '../progress';
+
+type Flags = Omit<PrepareOptions, 'checkpoint'> & { readonly json?: boolean };
+
+const clipLosses: readonly ClipLoss[] = ['paper', 'output'];
+
+function positive(text: string): number {
+  const value = Number(text);
+  if (!(value > 0 && Number.isFinite(value))) throw new InvalidArgumentError('expected a number above 0.');
+  return value;
+}
+
+function choice(flags: string, description: string, values: readonly string[], preset: string): Option {
+  return new Option(flags, description).choices(values).default(preset);
+}
+
+/** `mergequant prepare`: a Hugging Face Llama folder becomes an artifact. */
+export function register(program: Command): void {
+  const preset = prepareDefaults;
+  const bits = new Option('--act-bits <bits>', 'bits of activations: 4 or 8');
+  program
+    .command('prepare')
+    .description('turn a Hugging Face Llama folder into an artifact for the page')
+    .argument('<hf-checkpoint>', 'folder with config.json, safetensors and tokenizer.json')
+    .requiredOption('--out <folder>', 'the artifact; appears whole or not at all')
+    .addOption(choice('--scheme <name>', 'how activations become integers', schemeNames, preset.scheme))
+    .addOption(bits.default(preset.actBits).argParser(actBits))
+    .addOption(
+      choice(
+        '--reconstruct <mode>',
+        'what happens to outlier channels',
+        reconstructModes,
+        preset.reconstruct,
+      ),
+    )
+    .option('--alpha <a>', 'outliers are above mean + a standard deviations', positive, preset.alpha)
+    .addOption(choice('--clip-loss <loss>', 'what clip ratios minimize', clipLosses, preset.clipLoss))
+    .option('--calibration <file...>', 'plain text (.txt) or conversations (.jsonl)', [...preset.calibration])
+    .option('--samples <n>', 'calibration sequences, shared among the files', wholeNumber(1), preset.samples)
+    .option('--sequence <n>', 'tokens per sequence', wholeNumber(2), preset.sequence)
+    .option('--seed <n>', 'chooses the calibration text', wholeNumber(0), preset.seed)
+    .option('--name <text>', 'what the page shows')
+    .option('--force', 'replace the artifact that is there')
+    .option('--json', 'print a summary as JSON')
+    .action(prepare);
+}
+
+function actBits(text: string): 4 | 8 {
+  if (text !== '4' && text !== '8') throw new InvalidArgumentError('expected 4 or 8.');
+  return text === '4' ? 4 : 8;
+}
+
+/** Layers done, as a bar on a terminal, else a line every ten seconds. */
+function layerProgress(): { onLayer(done: number, total: number): void; stop(): void } {
+  let bar: ReturnType<typeof progressBar> | undefined;
+  let lastLineMs = performance.now();
+  return {
+    onLayer(done, total) {
+      bar ??= progressBar('layers', total);
+      bar.update(done);
+      if (process.stderr.isTTY || performance.now() - lastLineMs < 10_000) return;
+      lastLineMs = performance.now();
+      process.stderr.write(`layer ${done} of ${total}\n`);
+    },
+    stop: () => bar?.stop(),
+  };
+}
+
+async function prepare(checkpoint: string, { json, ...flags }: Flags): Promise<void> {
+  // The half-written folder is removed when the process exits, and only then.
+  process.once('SIGINT', () => process.exit(130));
+  process.once('SIGTERM', () => process.exit(143));
+  const progress = layerProgress();
+  let summary: PrepareSummary;
+  try {
+    summary = await runPrepare({ ...flags, checkpoint }, progress.onLayer);
+  } finally {
+    progress.stop();
+  }
+  process.stdout.write(json ? `${JSON.stringify(summary)}\n` : summaryLine(summary));
+}
+
+function summaryLine({ out, name, bytes, shards, calibrationTokens, seconds }: PrepareSummary): string {
+  const size = `${(bytes / 2 ** 20).toFixed(1)} MiB in ${shards} shard${shards === 1 ? '' : 's'}`;
+  const calibrated = calibrationTokens > 0 ? `, calibrated on ${calibrationTokens} tokens` : '';
+  return `${out}: ${name}, ${size}${calibrated}, ${seconds.toFixed(1)} s\n`;
+}

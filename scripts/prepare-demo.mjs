@@ -1,0 +1,31 @@
+// Makes the page's bundled artifacts from models/demo-chat-8m with `mergequant prepare`, and lists them in
+// public/models/index.json. Usage: npm run prepare:demo
+import { execFileSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const textFolder = join(root, '.cache/text');
+const calibration = [join(textFolder, 'calibration.txt'), join(root, 'models/demo-calibration.jsonl')];
+/** The first is what the page opens with. */
+const artifacts = [
+  { id: 'demo-chat-8m-w4a4', name: 'Demo chat 8M, W4A4', scheme: 'mergequant', actBits: 4 },
+  { id: 'demo-chat-8m-w4a8', name: 'Demo chat 8M, W4A8', scheme: 'mergequant', actBits: 8 },
+  { id: 'demo-chat-8m-fp16', name: 'Demo chat 8M, float16', scheme: 'fp16', actBits: null },
+];
+
+const run = (...args) =>
+  execFileSync(process.execPath, args, { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] });
+
+run('scripts/demo-text.mjs', textFolder);
+const models = artifacts.map(({ id, name, scheme, actBits }) => {
+  const path = `public/models/${id}`;
+  const quantized = actBits === null ? [] : ['--act-bits', String(actBits), '--calibration', ...calibration];
+  const args = ['models/demo-chat-8m', '--out', path, '--name', name, '--scheme', scheme, ...quantized];
+  const summary = JSON.parse(run('cli/mergequant.mjs', 'prepare', ...args, '--force', '--json'));
+  const manifestBytes = readFileSync(join(root, path, 'manifest.json')).length;
+  process.stderr.write(`${path}: ${summary.bytes} bytes in ${summary.seconds.toFixed(1)} s\n`);
+  return { id, name, path: `models/${id}`, scheme, actBits, bytes: summary.bytes + manifestBytes };
+});
+writeFileSync(join(root, 'public/models/index.json'), `${JSON.stringify({ models }, null, 1)}\n`);
