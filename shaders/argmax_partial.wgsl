@@ -2,7 +2,7 @@
 //
 //   logits [V] f32  ->  partials [groups] (key, index)
 //
-// A workgroup owns 1024 logits, an invocation 4 of them, 256 apart. Ties: lowest index. A NaN has the largest key.
+// A workgroup owns 1024 logits. Ties: lowest index. A NaN has the largest key.
 // Preceded by sample_order.wgsl.
 
 struct Params {
@@ -16,8 +16,8 @@ struct Params {
 @compute @workgroup_size(GROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   var best = vec2u(0u, NO_TOKEN);
-  for (var j = 0u; j < 4u; j++) {
-    let i = (group.x * 4u + j) * GROUP + lane;
+  for (var j = lane; j < TOKENS; j += GROUP) {
+    let i = group.x * TOKENS + j;
     if (i < params.V) {
       best = better(best, vec2u(ordered_key(logits[i]), i));
     }

@@ -20,9 +20,11 @@ var<workgroup> digit_low: array<atomic<u32>, BINS>;
 var<workgroup> digit_high: array<atomic<u32>, BINS>;
 
 fn clear_digits(lane: u32) {
-  atomicStore(&digit_count[lane], 0u);
-  atomicStore(&digit_low[lane], 0u);
-  atomicStore(&digit_high[lane], 0u);
+  for (var bin = lane; bin < BINS; bin += GROUP) {
+    atomicStore(&digit_count[bin], 0u);
+    atomicStore(&digit_low[bin], 0u);
+    atomicStore(&digit_high[bin], 0u);
+  }
   workgroupBarrier();
 }
 
@@ -36,8 +38,10 @@ fn add_to_digit(digit: u32, mass: u32) {
 
 fn accumulate_digits(lane: u32) {
   workgroupBarrier();
-  cumulative_count[lane] = atomicLoad(&digit_count[lane]);
-  cumulative_mass[lane] = vec2u(atomicLoad(&digit_low[lane]), atomicLoad(&digit_high[lane]));
+  for (var bin = lane; bin < BINS; bin += GROUP) {
+    cumulative_count[bin] = atomicLoad(&digit_count[bin]);
+    cumulative_mass[bin] = vec2u(atomicLoad(&digit_low[bin]), atomicLoad(&digit_high[bin]));
+  }
   accumulate_bins(lane);
 }
 
@@ -97,8 +101,10 @@ fn select_bound(lane: u32, top_key: u32, number: u32, outer: vec2u, wanted: vec2
 
 /// The bound on the candidates' ranks that top-k and top-p set together.
 fn filter_bound(lane: u32, top_key: u32, number: u32) -> vec2u {
-  cumulative_count[lane] = histogram[lane];
-  cumulative_mass[lane] = vec2u(histogram[BINS + lane], histogram[2u * BINS + lane]);
+  for (var bin = lane; bin < BINS; bin += GROUP) {
+    cumulative_count[bin] = histogram[bin];
+    cumulative_mass[bin] = vec2u(histogram[BINS + bin], histogram[2u * BINS + bin]);
+  }
   accumulate_bins(lane);
   let split = find_split(lane, sampling);
   var bound = NO_BOUND;

@@ -23,7 +23,7 @@ struct Sampling {
   penalize: u32, // 1 when any penalty is on
 }
 
-const BINS = 256u; // = GROUP: one bin a lane
+const BINS = 256u;
 const ALL_BINS = 256u;
 
 fn is_filtered(sampling: Sampling) -> bool {
@@ -105,27 +105,33 @@ fn share_of(total: vec2u, top_p: u32) -> vec2u {
 var<workgroup> cumulative_count: array<u32, BINS>;
 var<workgroup> cumulative_mass: array<vec2u, BINS>;
 
-/// Turns the bins' counts and masses into inclusive prefix sums: 16 lanes over 16 bins each, then every bin adds the
-/// totals of the sixteens before its own. Uniform control flow.
+/// Turns the bins' counts and masses into inclusive prefix sums: 16 lanes over 16 bins each, one lane over the totals
+/// of these, then each lane adds what is before its bins. Uniform control flow.
 fn accumulate_bins(lane: u32) {
   workgroupBarrier();
   if (lane < 16u) {
     for (var bin = 16u * lane + 1u; bin < 16u * lane + 16u; bin++) {
-      cumulative_count[bin] += cumulative_count[bin - 1u];
-      cumulative_mass[bin] = add64(cumulative_mass[bin], cumulative_mass[bin - 1u]);
+      add_bin(bin, bin - 1u);
     }
   }
   workgroupBarrier();
-  var count = cumulative_count[lane];
-  var mass = cumulative_mass[lane];
-  for (var end = 15u; end < lane; end += 16u) {
-    count += cumulative_count[end];
-    mass = add64(mass, cumulative_mass[end]);
+  if (lane == 0u) {
+    for (var end = 31u; end < BINS; end += 16u) {
+      add_bin(end, end - 16u);
+    }
   }
   workgroupBarrier();
-  cumulative_count[lane] = count;
-  cumulative_mass[lane] = mass;
+  for (var bin = lane; bin < BINS; bin += GROUP) {
+    if (bin >= 16u && bin % 16u != 15u) {
+      add_bin(bin, (bin & ~15u) - 1u);
+    }
+  }
   workgroupBarrier();
+}
+
+fn add_bin(bin: u32, other: u32) {
+  cumulative_count[bin] += cumulative_count[other];
+  cumulative_mass[bin] = add64(cumulative_mass[bin], cumulative_mass[other]);
 }
 
 struct Bin {
@@ -139,17 +145,19 @@ var<workgroup> found: Bin;
 
 /// After accumulate_bins: the first bin up to which the count (or the mass) reaches `need` >= 1; the last, if none.
 fn find_bin(lane: u32, need: vec2u, by_mass: bool) -> Bin {
-  var count_below = 0u;
-  var mass_below = vec2u(0u);
-  if (lane > 0u) {
-    count_below = cumulative_count[lane - 1u];
-    mass_below = cumulative_mass[lane - 1u];
-  }
-  let up_to = select(vec2u(cumulative_count[lane], 0u), cumulative_mass[lane], by_mass);
-  let below = select(vec2u(count_below, 0u), mass_below, by_mass);
-  let reached = !less64(up_to, need) || lane == BINS - 1u;
-  if (reached && less64(below, need)) {
-    found = Bin(lane, cumulative_count[lane] - count_below, count_below, mass_below);
+  for (var bin = lane; bin < BINS; bin += GROUP) {
+    var count_below = 0u;
+    var mass_below = vec2u(0u);
+    if (bin > 0u) {
+      count_below = cumulative_count[bin - 1u];
+      mass_below = cumulative_mass[bin - 1u];
+    }
+    let up_to = select(vec2u(cumulative_count[bin], 0u), cumulative_mass[bin], by_mass);
+    let below = select(vec2u(count_below, 0u), mass_below, by_mass);
+    let reached = !less64(up_to, need) || bin == BINS - 1u;
+    if (reached && less64(below, need)) {
+      found = Bin(bin, cumulative_count[bin] - count_below, count_below, mass_below);
+    }
   }
   return workgroupUniformLoad(&found);
 }

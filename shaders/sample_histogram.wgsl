@@ -33,8 +33,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   }
   top = reduce_best(lane, top);
 
-  for (var j = 0u; j < 4u; j++) {
-    let i = (group.x * 4u + j) * GROUP + lane;
+  for (var j = lane; j < TOKENS; j += GROUP) {
+    let i = group.x * TOKENS + j;
     if (i < params.V && entries[i].x > NEGATIVE_INFINITY_KEY) {
       let t = distance_of(sampling, top.x, entries[i].x);
       let bin = bin_of(t);
@@ -49,12 +49,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   }
   workgroupBarrier();
 
-  let count = atomicLoad(&bin_count[lane]);
-  if (count > 0u) {
-    let low = atomicLoad(&bin_low[lane]);
-    atomicAdd(&histogram[lane], count);
-    let old = atomicAdd(&histogram[BINS + lane], low);
-    let carry = select(0u, 1u, old + low < old);
-    atomicAdd(&histogram[2u * BINS + lane], atomicLoad(&bin_high[lane]) + carry);
+  for (var bin = lane; bin < BINS; bin += GROUP) {
+    let count = atomicLoad(&bin_count[bin]);
+    if (count > 0u) {
+      let low = atomicLoad(&bin_low[bin]);
+      atomicAdd(&histogram[bin], count);
+      let old = atomicAdd(&histogram[BINS + bin], low);
+      let carry = select(0u, 1u, old + low < old);
+      atomicAdd(&histogram[2u * BINS + bin], atomicLoad(&bin_high[bin]) + carry);
+    }
   }
 }

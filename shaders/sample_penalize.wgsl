@@ -5,7 +5,7 @@
 //
 //   logits [V] f32, counts [V]  ->  entries [V] (ordered key of a, mass: left to sample_histogram), partials [groups] (key, index)
 //
-// A workgroup owns 1024 tokens, an invocation 4 of them, 256 apart. Workgroup 0 also clears the histogram for
+// A workgroup owns 1024 tokens. Workgroup 0 also clears the histogram for
 // sample_histogram. Preceded by sample_order.wgsl and sample_filter.wgsl.
 
 struct Params {
@@ -43,8 +43,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     }
   }
   var best = vec2u(0u, NO_TOKEN);
-  for (var j = 0u; j < 4u; j++) {
-    let i = (group.x * 4u + j) * GROUP + lane;
+  for (var j = lane; j < TOKENS; j += GROUP) {
+    let i = group.x * TOKENS + j;
     if (i < params.V) {
       let key = penalized_key(i);
       entries[i] = vec2u(key, 0u);

@@ -40,8 +40,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   var first = ALL_BINS;
   var last = ALL_BINS;
   if (is_filtered(sampling)) {
-    cumulative_count[lane] = atomicLoad(&histogram[lane]);
-    cumulative_mass[lane] = vec2u(atomicLoad(&histogram[BINS + lane]), atomicLoad(&histogram[2u * BINS + lane]));
+    for (var bin = lane; bin < BINS; bin += GROUP) {
+      cumulative_count[bin] = atomicLoad(&histogram[bin]);
+      cumulative_mass[bin] = vec2u(atomicLoad(&histogram[BINS + bin]), atomicLoad(&histogram[2u * BINS + bin]));
+    }
     accumulate_bins(lane);
     let split = find_split(lane, sampling);
     first = split.first;
@@ -49,8 +51,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   }
 
   var best = vec2u(0u, NO_TOKEN);
-  for (var j = 0u; j < 4u; j++) {
-    let i = (group.x * 4u + j) * GROUP + lane;
+  for (var j = lane; j < TOKENS; j += GROUP) {
+    let i = group.x * TOKENS + j;
     if (i < params.V && entries[i].x > NEGATIVE_INFINITY_KEY) {
       let t = distance_of(sampling, top.x, entries[i].x);
       let bin = bin_of(t);

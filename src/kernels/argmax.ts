@@ -4,7 +4,7 @@ import advance from '../../shaders/sample_advance.wgsl?raw';
 import order from '../../shaders/sample_order.wgsl?raw';
 import { type KernelContext, makeOp, type Op, requireShape } from './op';
 
-/** Logits one workgroup of the first stage reduces: 256 invocations, 4 each. */
+/** Logits one workgroup of the first stage reduces. */
 const tokensPerGroup = 1024;
 
 /** What {@link argmax} and {@link sample} leave in `history` when logits held a NaN or had no finite maximum. */

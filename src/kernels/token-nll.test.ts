@@ -40,10 +40,10 @@ describe.each(capabilitySets)('token_nll with $name', async ({ options }) => {
       t === 3 ? noTarget : (t * 7919) % vocabSize,
     );
     const result = await run(logits, targets);
-    // Relative error of the sum: ⌈V/256⌉ + 30 roundings of 2⁻²⁴, and of its terms by weight: exp's 3 + 2|x| ULP at
+    // Relative error of the sum: ⌈V/64⌉ + 30 roundings of 2⁻²⁴, and of its terms by weight: exp's 3 + 2|x| ULP at
     // x = l − m and x's own rounding; the weighted mean of |x| is below 20 for all of these. ln adds 2⁻²¹ or 3 ULP, and
     // (m − l) and the last sum half a ULP each.
-    const sumError = 2 ** -24 * (Math.ceil(vocabSize / 256) + 30) + 2 ** -23 * (3 + 3 * 20);
+    const sumError = 2 ** -24 * (Math.ceil(vocabSize / 64) + 30) + 2 ** -23 * (3 + 3 * 20);
     expectClose(
       result.nll,
       tokenNllRef(logits, targets, vocabSize),
