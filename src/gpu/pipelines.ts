@@ -33,11 +33,24 @@ export function assembleSource(spec: PipelineSpec, packedDot: boolean): string {
   return `${enables}${fallback}${spec.source}`;
 }
 
+/** One cache per device, so that loading another model compiles nothing twice. */
+const caches = new WeakMap<GPUDevice, PipelineCache>();
+
 export class PipelineCache {
   readonly #pipelines = new Map<string, Promise<GPUComputePipeline>>();
   readonly #modules = new Map<string, GPUShaderModule>();
 
-  constructor(readonly gpu: Gpu) {}
+  private constructor(readonly gpu: Gpu) {}
+
+  /** The cache of this GPU's device. */
+  static of(gpu: Gpu): PipelineCache {
+    let cache = caches.get(gpu.device);
+    if (!cache) {
+      cache = new PipelineCache(gpu);
+      caches.set(gpu.device, cache);
+    }
+    return cache;
+  }
 
   /** Compiles, or returns what was compiled before. @throws ShaderError */
   get(spec: PipelineSpec): Promise<GPUComputePipeline> {

@@ -21,7 +21,7 @@ export class KernelBench implements KernelContext {
   readonly arena: BufferArena;
 
   private constructor(readonly gpu: Gpu) {
-    this.pipelines = new PipelineCache(gpu);
+    this.pipelines = PipelineCache.of(gpu);
     this.arena = new BufferArena(gpu.device);
   }
 

@@ -1,0 +1,72 @@
+import type { Command } from 'commander';
+import { TextGenerator } from '../../src/chat/text-generator';
+import { greedy, type SamplingOptions } from '../../src/engine/types';
+import { loadModel } from '../load-model';
+import { numberBetween, wholeNumber } from '../options';
+
+interface GenerateFlags {
+  readonly chat?: string;
+  readonly prompt?: string;
+  readonly system?: string;
+  readonly maxTokens: number;
+  readonly temperature: number;
+  readonly topK: number;
+  readonly topP: number;
+  readonly minP: number;
+  readonly repetitionPenalty: number;
+  readonly seed: number;
+  readonly stop: readonly string[];
+  readonly context?: number;
+  readonly json?: boolean;
+}
+
+/** `mergequant generate`: one reply, streamed to stdout, or one JSON object. */
+export function register(program: Command): void {
+  program
+    .command('generate')
+    .description(
+      'answer a chat turn or continue a text, on an artifact or an unquantized Hugging Face folder',
+    )
+    .argument('<model>', 'artifact or Hugging Face folder')
+    .option('--chat <text>', "one user turn through the model's chat template")
+    .option('--prompt <text>', 'raw text after BOS')
+    .option('--system <text>', 'system prompt for --chat')
+    .option('--max-tokens <n>', 'most tokens to generate', wholeNumber(1), 256)
+    .option('--temperature <t>', '0 is greedy', numberBetween(0, 100), 0)
+    .option('--top-k <k>', '0 keeps all', wholeNumber(0), 0)
+    .option('--top-p <p>', '1 keeps all', numberBetween(0, 1), 1)
+    .option('--min-p <p>', '0 keeps all', numberBetween(0, 1), 0)
+    .option('--repetition-penalty <r>', '1 is off', numberBetween(0.01, 100), 1)
+    .option('--seed <s>', 'same seed, same text', wholeNumber(0), 0)
+    .option('--stop <text...>', 'strings that end the reply', [])
+    .option('--context <n>', "tokens of context; the model's maximum when left out", wholeNumber(1))
+    .option('--json', 'print {"text","tokenIds","promptIds","finishReason","stats"} instead of the text')
+    .action(runGenerate);
+}
+
+async function runGenerate(model: string, flags: GenerateFlags): Promise<void> {
+  if ((flags.chat === undefined) === (flags.prompt === undefined)) {
+    throw new Error('give one of --chat and --prompt');
+  }
+  if (flags.system !== undefined && flags.chat === undefined) throw new Error('--system goes with --chat');
+  const { engine, tokenizer } = await loadModel(model, { contextLength: flags.context });
+  const generator = new TextGenerator(engine, tokenizer);
+  const promptIds =
+    flags.chat === undefined
+      ? tokenizer.encodeText(flags.prompt!, { addBos: true })
+      : tokenizer.encodeChat(chatMessages(flags.chat, flags.system), { addGenerationPrompt: true });
+  const { temperature, topK, topP, minP, repetitionPenalty, seed, maxTokens, stop } = flags;
+  const sampling: SamplingOptions = { ...greedy, temperature, topK, topP, minP, repetitionPenalty, seed };
+  const write = (text: string) => process.stdout.write(text);
+  const reply = await generator.complete(
+    promptIds,
+    { sampling, maxTokens, stop },
+    flags.json ? () => undefined : write,
+  );
+  write(flags.json ? `${JSON.stringify(reply)}\n` : '\n');
+}
+
+function chatMessages(user: string, system: string | undefined) {
+  const turn = { role: 'user' as const, content: user };
+  return system === undefined ? [turn] : [{ role: 'system' as const, content: system }, turn];
+}

@@ -1,0 +1,354 @@
+/** Autoregressive generation on one model: chunked prefill, decode with tokens in flight, a KV cache kept across replies. */
+import { BufferArena, GpuMemoryError } from '../gpu/arena';
+import type { Gpu } from '../gpu/gpu';
+import { PipelineCache } from '../gpu/pipelines';
+import { argmax, argmaxPartialsBytes, noToken } from '../kernels/argmax';
+import { encodeOp, type KernelContext, type Op } from '../kernels/op';
+import {
+  createSampleScratch,
+  encodeSampling,
+  type SampleScratch,
+  sample,
+  samplingBytes,
+} from '../kernels/sample';
+import { buildHead, buildLayers } from '../model/forward';
+import { createScratch, type Scratch } from '../model/scratch';
+import type { ModelWeights } from '../model/weights';
+import {
+  ContextFullError,
+  DeviceLostError,
+  EngineBusyError,
+  GpuOperationError,
+  InvalidRequestError,
+  NonFiniteLogitsError,
+} from './errors';
+import { flightDepth, TokenReader } from './token-stream';
+import type { FinishReason, GenerateOptions, ReplyStats, SamplingOptions } from './types';
+
+export interface EngineOptions {
+  /** Tokens the KV cache holds; the model's own maximum when left out. */
+  readonly contextLength?: number;
+  /** Prompt tokens per prefill pass. */
+  readonly chunkTokens?: number;
+}
+
+/** What a finished (or cancelled) reply leaves behind. */
+export interface Generation {
+  readonly finishReason: FinishReason;
+  readonly stats: ReplyStats;
+}
+
+/** Prefill passes queued at most, so that a cancel takes effect after one of them. */
+const prefillInFlight = 2;
+const defaultChunkTokens = 256;
+
+/** The operations of every kind of pass, built once per model. */
+interface Passes {
+  readonly prefill: readonly Op[];
+  readonly decode: readonly Op[];
+  readonly head: readonly Op[];
+  readonly greedy: readonly Op[];
+  readonly sampled: readonly Op[];
+}
+
+/** Buffers the sampler works on. */
+interface SamplerBuffers {
+  readonly counts: GPUBuffer; // [V] u32
+  readonly history: GPUBuffer; // [context] u32
+  readonly sampling: GPUBuffer;
+  readonly partials: GPUBuffer; // of the argmax
+  readonly scratch: SampleScratch;
+}
+
+/** Token ids; `next(true)` asks for the end. */
+export type TokenStream = AsyncGenerator<number, Generation, boolean | undefined>;
+
+export class Engine {
+  /** Token ids whose keys and values are in the cache, in order from position 0. */
+  #cached: number[] = [];
+  #busy = false;
+  #lost: string | null = null;
+  readonly #reader: TokenReader;
+
+  private constructor(
+    readonly gpu: Gpu,
+    readonly weights: ModelWeights,
+    readonly scratch: Scratch,
+    readonly context: KernelContext,
+    readonly passes: Passes,
+    readonly sampler: SamplerBuffers,
+  ) {
+    this.#reader = new TokenReader(gpu.device, sampler.history, scratch.contextLength);
+    gpu.device.lost.then(({ message, reason }) => {
+      this.#lost = `${reason}: ${message}`;
+    });
+  }
+
+  /**
+   * Allocates cache and scratch and compiles all pipelines.
+   * @throws GpuMemoryError, ShaderError
+   */
+  static async create(gpu: Gpu, weights: ModelWeights, options: EngineOptions = {}): Promise<Engine> {
+    const { config } = weights.layout;
+    const contextLength = options.contextLength ?? config.maxPositionEmbeddings;
+    const chunkTokens = Math.min(options.chunkTokens ?? defaultChunkTokens, contextLength);
+    const arena = new BufferArena(gpu.device);
+    const context: KernelContext = { gpu, pipelines: PipelineCache.of(gpu), arena };
+    gpu.device.pushErrorScope('out-of-memory');
+    try {
+      const scratch = createScratch(arena, weights, contextLength, chunkTokens);
+      const sampler: SamplerBuffers = {
+        counts: arena.create('counts', 4 * config.vocabSize, { category: 'scratch' }),
+        history: arena.create('history', 4 * contextLength, { category: 'scratch' }),
+        sampling: arena.create('sampling', samplingBytes, { category: 'uniforms', usage: 0x40 | 0x8 }),
+        partials: arena.create('argmax', argmaxPartialsBytes(config.vocabSize), { category: 'scratch' }),
+        scratch: createSampleScratch(arena, config.vocabSize),
+      };
+      const error = await gpu.device.popErrorScope();
+      if (error) throw new GpuMemoryError('KV cache and scratch', arena.totalBytes, error.message);
+      const passes = await buildPasses(context, weights, scratch, sampler);
+      return new Engine(gpu, weights, scratch, context, passes, sampler);
+    } catch (error) {
+      arena.destroy();
+      throw error;
+    }
+  }
+
+  get contextLength(): number {
+    return this.scratch.contextLength;
+  }
+
+  /** GPU bytes by category, weights included. */
+  get memory(): Record<string, number> {
+    const sum: Record<string, number> = {};
+    for (const arena of [this.weights.arena, this.context.arena]) {
+      for (const [category, bytes] of Object.entries(arena.bytesByCategory)) {
+        sum[category] = (sum[category] ?? 0) + bytes;
+      }
+    }
+    return sum;
+  }
+
+  /** Dispatches of one decoded token. */
+  get dispatchesPerToken(): number {
+    return this.passes.decode.length + this.passes.head.length + this.passes.greedy.length;
+  }
+
+  /** Forgets the conversation. */
+  reset(): void {
+    this.#cached = [];
+  }
+
+  /** Frees the KV cache and scratch, and the weights. */
+  destroy(): void {
+    this.#reader.destroy();
+    this.context.arena.destroy();
+    this.weights.arena.destroy();
+  }
+
+  /**
+   * Generates a reply token by token, a stop token included. What the cache already holds of the prompt is not computed
+   * again. Answering a token with `next(true)` ends the reply there as if it were a stop token; leaving the loop early or
+   * aborting `signal` leaves the engine ready for the next reply, too.
+   * @throws InvalidRequestError, SamplingParameterError, ContextFullError, EngineBusyError, NonFiniteLogitsError, DeviceLostError, GpuOperationError
+   */
+  async *generate(promptIds: readonly number[], options: GenerateOptions): TokenStream {
+    this.#checkRequest(promptIds, options);
+    this.#busy = true;
+    const { device } = this.gpu;
+    device.pushErrorScope('validation');
+    try {
+      return yield* this.#reply(promptIds, options);
+    } catch (error) {
+      this.#cached = [];
+      await new Promise((resolve) => setTimeout(resolve)); // lets a loss that caused the error be reported
+      throw this.#lost === null ? error : new DeviceLostError(`the GPU device was lost (${this.#lost})`);
+    } finally {
+      await this.#reader.drain().catch(() => undefined);
+      this.#busy = false;
+      const error = await device.popErrorScope().catch(() => null);
+      if (error) {
+        this.#cached = [];
+        // biome-ignore lint/correctness/noUnsafeFinally: a rejected GPU operation makes whatever was returned worthless
+        throw new GpuOperationError(error.message);
+      }
+    }
+  }
+
+  #checkRequest(promptIds: readonly number[], { sampling, maxTokens }: GenerateOptions): void {
+    if (this.#lost !== null) throw new DeviceLostError(`the GPU device was lost (${this.#lost})`);
+    if (this.#busy) throw new EngineBusyError();
+    const { vocabSize } = this.weights.layout.config;
+    if (promptIds.length === 0) throw new InvalidRequestError('the prompt has no tokens');
+    const bad = promptIds.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
+    if (bad !== undefined) {
+      throw new InvalidRequestError(`prompt token ${bad} is outside the vocabulary of ${vocabSize}`);
+    }
+    if (!Number.isInteger(maxTokens) || maxTokens < 1) {
+      throw new InvalidRequestError(`maxTokens: expected a whole number of at least 1, got ${maxTokens}`);
+    }
+    encodeSampling(sampling);
+    if (promptIds.length > this.contextLength)
+      throw new ContextFullError(promptIds.length, this.contextLength);
+  }
+
+  async *#reply(promptIds: readonly number[], options: GenerateOptions): TokenStream {
+    const start = performance.now();
+    const tail = this.#prepareSampler(promptIds, options);
+    const cachedTokens = Math.min(commonPrefix(this.#cached, promptIds), promptIds.length - 1);
+    this.#cached.length = cachedTokens;
+    const prefilled = await this.#prefill(promptIds, cachedTokens, tail, options.signal);
+    const replyIds: number[] = [];
+    let finishReason: FinishReason = 'cancelled';
+    let firstMs = performance.now() - start;
+    let lastMs = firstMs;
+    if (prefilled) {
+      const tokens = this.#decode(promptIds, options, tail);
+      for (;;) {
+        const { value, done } = await tokens.next();
+        if (done) {
+          finishReason = value;
+          break;
+        }
+        lastMs = performance.now() - start;
+        if (replyIds.length === 0) firstMs = lastMs;
+        replyIds.push(value);
+        if (yield value) {
+          await tokens.return('stop');
+          finishReason = 'stop';
+          break;
+        }
+      }
+    }
+    const newTokens = promptIds.length - cachedTokens;
+    const stats = replyStats(promptIds.length, cachedTokens, newTokens, replyIds.length, firstMs, lastMs);
+    return { finishReason, stats: { ...stats, dispatchesPerToken: this.passes.decode.length + tail.length } };
+  }
+
+  /** Resets the sampler's state for a new reply and picks its operations. */
+  #prepareSampler(promptIds: readonly number[], { sampling }: GenerateOptions): readonly Op[] {
+    const { queue } = this.gpu.device;
+    const counts = new Uint32Array(this.weights.layout.config.vocabSize);
+    for (const id of promptIds) counts[id] = 0x80000000;
+    queue.writeBuffer(this.sampler.counts, 0, counts);
+    queue.writeBuffer(this.sampler.sampling, 0, encodeSampling(sampling));
+    const { head, greedy, sampled } = this.passes;
+    return [...head, ...(isPlainGreedy(sampling) ? greedy : sampled)];
+  }
+
+  /** Runs the prompt through the model in chunks; the last one also draws the first token. False when cancelled. */
+  async #prefill(
+    promptIds: readonly number[],
+    from: number,
+    tail: readonly Op[],
+    signal: AbortSignal | undefined,
+  ): Promise<boolean> {
+    const { queue } = this.gpu.device;
+    const submitted: Promise<undefined>[] = [];
+    for (let position = from; position < promptIds.length; ) {
+      if (signal?.aborted) return false;
+      const ids = promptIds.slice(position, position + this.scratch.chunkTokens);
+      const last = position + ids.length === promptIds.length;
+      queue.writeBuffer(this.scratch.ids, 0, new Uint32Array(ids));
+      queue.writeBuffer(this.scratch.step, 0, new Uint32Array([ids.length, position, 0, 0]));
+      const layers = ids.length === 1 ? this.passes.decode : this.passes.prefill;
+      this.#submit([...layers, ...(last ? tail : [])], ids.length, last ? 0 : null);
+      position += ids.length;
+      this.#cached.push(...ids);
+      submitted.push(queue.onSubmittedWorkDone());
+      if (submitted.length >= prefillInFlight) await submitted.shift();
+    }
+    return true;
+  }
+
+  /** Submits one pass; `generated` is the number of the token it draws, null when it draws none. */
+  #submit(ops: readonly Op[], numTokens: number, generated: number | null): void {
+    const { device } = this.gpu;
+    const encoder = device.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    for (const op of ops) encodeOp(pass, op, numTokens);
+    pass.end();
+    const staging = generated === null ? null : this.#reader.encode(encoder, generated);
+    device.queue.submit([encoder.finish()]);
+    if (staging) this.#reader.submitted(staging);
+  }
+
+  /** Keeps passes in flight and yields their tokens until something ends the reply. */
+  async *#decode(
+    promptIds: readonly number[],
+    { maxTokens, stopTokenIds, signal }: GenerateOptions,
+    tail: readonly Op[],
+  ): AsyncGenerator<number, FinishReason> {
+    const ops = [...this.passes.decode, ...tail];
+    const stops = new Set(stopTokenIds);
+    // A pass at position p needs p < contextLength; the last token drawn need not be fed again.
+    const most = Math.min(maxTokens, this.contextLength - promptIds.length + 1);
+    const start = performance.now();
+    let issued = 1; // the prefill drew the first
+    let depth = 2;
+    for (let received = 0; received < most; received++) {
+      if (signal?.aborted) return 'cancelled';
+      for (; issued < most && issued - received < depth; issued++) this.#submit(ops, 1, issued);
+      const id = await this.#reader.next();
+      if (id === noToken) throw new NonFiniteLogitsError(promptIds.length + received - 1);
+      if (received + 1 < issued) this.#cached.push(id); // a pass that feeds it has been submitted
+      yield id;
+      if (stops.has(id)) return 'stop';
+      depth = flightDepth((performance.now() - start) / (received + 1));
+    }
+    return most < maxTokens ? 'context' : 'length';
+  }
+}
+
+async function buildPasses(
+  context: KernelContext,
+  weights: ModelWeights,
+  scratch: Scratch,
+  sampler: SamplerBuffers,
+): Promise<Passes> {
+  const { vocabSize } = weights.layout.config;
+  const { logits, ids, step, contextLength: historyCapacity } = scratch;
+  const draw = { vocabSize, logits, ids, step, historyCapacity, ...sampler };
+  const [prefill, decode, head, greedy, sampled] = await Promise.all([
+    buildLayers(context, weights, scratch, 'matrix'),
+    buildLayers(context, weights, scratch, 'vector'),
+    buildHead(context, weights, scratch),
+    argmax(context, draw),
+    sample(context, draw),
+  ]);
+  return { prefill, decode, head, greedy, sampled };
+}
+
+/** Length of the longest common prefix. */
+function commonPrefix(a: readonly number[], b: readonly number[]): number {
+  let length = 0;
+  while (length < a.length && length < b.length && a[length] === b[length]) length++;
+  return length;
+}
+
+function replyStats(
+  promptTokens: number,
+  cachedTokens: number,
+  newTokens: number,
+  replyTokens: number,
+  firstMs: number,
+  lastMs: number,
+): Omit<ReplyStats, 'dispatchesPerToken'> {
+  const decodeMs = lastMs - firstMs;
+  return {
+    promptTokens,
+    cachedTokens,
+    replyTokens,
+    prefillMs: firstMs,
+    prefillTokensPerSecond: newTokens / (firstMs / 1000),
+    timeToFirstTokenMs: firstMs,
+    decodeMs,
+    decodeTokensPerSecond: replyTokens > 1 ? (replyTokens - 1) / (decodeMs / 1000) : 0,
+  };
+}
+
+/** Greedy without penalties: an argmax suffices. */
+function isPlainGreedy(sampling: SamplingOptions): boolean {
+  const { temperature, repetitionPenalty, presencePenalty, frequencyPenalty } = sampling;
+  return temperature === 0 && repetitionPenalty === 1 && presencePenalty === 0 && frequencyPenalty === 0;
+}

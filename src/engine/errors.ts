@@ -1,0 +1,43 @@
+/** What can end a reply besides its finish reasons. */
+
+/** The prompt does not fit the context; carries both lengths. */
+export class ContextFullError extends Error {
+  override readonly name = 'ContextFullError';
+  constructor(
+    readonly promptTokens: number,
+    readonly contextLength: number,
+  ) {
+    super(`the prompt has ${promptTokens} tokens, the context holds ${contextLength}`);
+  }
+}
+
+/** A second reply was asked for while one is being generated. */
+export class EngineBusyError extends Error {
+  override readonly name = 'EngineBusyError';
+  constructor() {
+    super('the engine is generating a reply; cancel it or wait for its end');
+  }
+}
+
+/** A token id outside the vocabulary, an empty prompt, or a sampling option outside its range. */
+export class InvalidRequestError extends Error {
+  override readonly name = 'InvalidRequestError';
+}
+
+/** The model produced NaN or infinite logits: nothing it says from here on means anything. */
+export class NonFiniteLogitsError extends Error {
+  override readonly name = 'NonFiniteLogitsError';
+  constructor(readonly position: number) {
+    super(`the logits after position ${position} are not finite`);
+  }
+}
+
+/** The GPU device is gone: crash, driver reset, or `destroy()`. */
+export class DeviceLostError extends Error {
+  override readonly name = 'DeviceLostError';
+}
+
+/** WebGPU rejected an operation of this call. */
+export class GpuOperationError extends Error {
+  override readonly name = 'GpuOperationError';
+}

@@ -1,0 +1,84 @@
+/** The buffers one pass works in, sized for the largest chunk of tokens, and the KV cache. */
+import type { LlamaConfig } from '../format/config';
+import { qkvRows } from '../format/tensors';
+import type { BufferArena } from '../gpu/arena';
+import { storageUsage } from '../gpu/arena';
+import { attentionPartialsBytes } from '../kernels/attention';
+import { ropeTable } from '../kernels/rope-table';
+import type { ModelWeights } from './weights';
+
+/** Keys and values of all positions of one layer: u32 [Hkv, context, Dh/2], two float16 a word. */
+export interface KvCacheLayer {
+  readonly keys: GPUBuffer;
+  readonly values: GPUBuffer;
+}
+
+export interface Scratch {
+  /** T tokens at most in one pass. */
+  readonly chunkTokens: number;
+  readonly contextLength: number;
+  /** Step uniform, advanced on the GPU by the sampler: num_tokens, position, generated. */
+  readonly step: GPUBuffer;
+  readonly ids: GPUBuffer; // [T] u32
+  readonly x: GPUBuffer; // [T, D] f32, the residual stream
+  readonly normed: GPUBuffer; // [T, D] f32, plain norm output
+  readonly qkv: GPUBuffer; // [T, (H + 2·Hkv)·Dh] f32
+  readonly attended: GPUBuffer; // [T, H·Dh] f32
+  readonly gateUp: GPUBuffer; // [T, 2F] f32
+  readonly activated: GPUBuffer; // [T, F] f32
+  readonly q: GPUBuffer; // [T, max K'/4] u32, quantized activations
+  readonly qmeta: GPUBuffer; // [T] scale and sum
+  readonly partials: GPUBuffer; // attention pieces of one token
+  readonly rope: GPUBuffer; // [context, Dh/2, 2] f32
+  readonly lastNormed: GPUBuffer; // [1, D] f32
+  readonly logits: GPUBuffer; // [V] f32
+  readonly kvCache: readonly KvCacheLayer[];
+}
+
+/** Largest K' among a model's int4 linears; 0 when it has none. */
+function largestQuantizedInput(weights: ModelWeights): number {
+  const linears = weights.layers.flatMap((layer) => [layer.qkv, layer.o, layer.gateUp, layer.down]);
+  return Math.max(0, ...linears.map((linear) => (linear.kind === 'int4' ? linear.inputs : 0)));
+}
+
+/** Allocates everything a pass needs besides the weights. */
+export function createScratch(
+  arena: BufferArena,
+  weights: ModelWeights,
+  contextLength: number,
+  chunkTokens: number,
+): Scratch {
+  const { config } = weights.layout;
+  const { hiddenSize: D, intermediateSize: F, numHeads: H, numKvHeads, headDim } = config;
+  const T = chunkTokens;
+  const floats = (label: string, count: number) => arena.create(label, 4 * count, { category: 'scratch' });
+  const cacheBytes = numKvHeads * contextLength * headDim * 2;
+  const cache = (label: string) => arena.create(label, cacheBytes, { category: 'kv-cache' });
+  return {
+    chunkTokens,
+    contextLength,
+    step: arena.create('step', 16, { category: 'uniforms', usage: storageUsage | 0x40 }), // and UNIFORM
+    ids: floats('ids', T),
+    x: floats('x', T * D),
+    normed: floats('normed', T * D),
+    qkv: floats('qkv', T * qkvRows(config)),
+    attended: floats('attended', T * H * headDim),
+    gateUp: floats('gate_up', T * 2 * F),
+    activated: floats('activated', T * F),
+    q: floats('q', (T * largestQuantizedInput(weights)) / 4),
+    qmeta: floats('qmeta', 2 * T),
+    partials: floats('partials', attentionPartialsBytes({ numHeads: H, headDim, contextLength }, 1) / 4),
+    rope: arena.upload('rope', ropeTable(config, contextLength), { category: 'scratch' }),
+    lastNormed: floats('last_normed', D),
+    logits: floats('logits', config.vocabSize),
+    kvCache: Array.from({ length: config.numLayers }, (_, layer) => ({
+      keys: cache(`layers.${layer}.keys`),
+      values: cache(`layers.${layer}.values`),
+    })),
+  };
+}
+
+/** Bytes of the KV cache of `contextLength` tokens in float16. */
+export function kvCacheBytes(config: LlamaConfig, contextLength: number): number {
+  return 2 * config.numLayers * config.numKvHeads * contextLength * config.headDim * 2;
+}

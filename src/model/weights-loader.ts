@@ -1,0 +1,245 @@
+/** Fills a model's GPU buffers from stored tensors, in any order, one piece at a time. */
+import type { DenseDtype } from '../format/manifest';
+import {
+  type ModelLayout,
+  type StoredTensor,
+  type TensorSpec,
+  tensorBytes,
+  tensorSpecs,
+} from '../format/tensors';
+import { BufferArena, type BufferCategory, GpuMemoryError } from '../gpu/arena';
+import type { Gpu } from '../gpu/gpu';
+import { denseStride, padRows } from '../kernels/dense-layout';
+import { packGather } from '../kernels/packing';
+import type { DenseMatrix, LayerWeights, Matrix, ModelWeights, NormWeights, RowBlock } from './weights';
+
+/** Every WebGPU device binds this much; larger matrices are split into row blocks unless the device offers more. */
+const defaultBindingBytes = 128 * 2 ** 20;
+
+/** A tensor that the model has no place for, came twice, has the wrong size, or never came. */
+export class WeightsError extends Error {
+  override readonly name = 'WeightsError';
+}
+
+interface Target {
+  readonly spec: TensorSpec;
+  readonly blocks: readonly RowBlock[];
+  /** Bytes of one row in the GPU buffers, padding included. */
+  readonly rowBytes: number;
+  rowsWritten: number;
+}
+
+export class WeightsLoader {
+  readonly #gpu: Gpu;
+  readonly #layout: ModelLayout;
+  readonly #arena: BufferArena;
+  readonly #targets = new Map<string, Target>();
+  /** Gather indices and offsets, packed together once both are there: small, [K'] each. */
+  readonly #gathers = new Map<string, Uint8Array<ArrayBuffer>>();
+  /** An out-of-memory error scope is open on the device. */
+  #scopeOpen = false;
+
+  private constructor(gpu: Gpu, layout: ModelLayout) {
+    this.#gpu = gpu;
+    this.#layout = layout;
+    this.#arena = new BufferArena(gpu.device);
+  }
+
+  /** Allocates all buffers of the model. @throws GpuMemoryError when one row alone is over the device's limits */
+  static create(gpu: Gpu, layout: ModelLayout): WeightsLoader {
+    const loader = new WeightsLoader(gpu, layout);
+    gpu.device.pushErrorScope('out-of-memory');
+    loader.#scopeOpen = true;
+    for (const spec of tensorSpecs(layout)) {
+      if (isGather(spec.name)) continue;
+      loader.#targets.set(spec.name, loader.#allocate(spec));
+    }
+    return loader;
+  }
+
+  #allocate(spec: TensorSpec): Target {
+    const rows = spec.shape[0]!;
+    const dense = isDense(spec);
+    const stride = dense ? denseStride(spec.shape[1]!, spec.dtype as DenseDtype) : null;
+    const rowBytes = stride
+      ? stride * (spec.dtype === 'F16' ? 2 : 4)
+      : tensorBytes({ dtype: spec.dtype, shape: spec.shape.slice(1) });
+    const { maxStorageBufferBindingSize, maxBufferSize } = this.#gpu.device.limits;
+    const bindable = Math.max(defaultBindingBytes, Math.min(maxStorageBufferBindingSize, maxBufferSize));
+    const rowsPerBlock = Math.max(1, Math.floor(bindable / rowBytes));
+    const category: BufferCategory = /^(embed|head)\./.test(spec.name) ? 'embeddings' : 'weights';
+    const blocks: RowBlock[] = [];
+    for (let rowStart = 0; rowStart < rows; rowStart += rowsPerBlock) {
+      const count = Math.min(rowsPerBlock, rows - rowStart);
+      const weight = this.#arena.create(`${spec.name}[${rowStart}]`, count * rowBytes, { category });
+      blocks.push({ rowStart, rows: count, weight });
+    }
+    return { spec, blocks, rowBytes, rowsWritten: 0 };
+  }
+
+  /** Uploads one stored tensor. @throws WeightsError naming the tensor, what was expected and what came */
+  write(stored: StoredTensor, bytes: Uint8Array<ArrayBuffer>): void {
+    const { tensor, rowStart, rows } = stored;
+    if (bytes.byteLength !== stored.bytes) {
+      throw new WeightsError(`${stored.name}: expected ${stored.bytes} bytes, got ${bytes.byteLength}`);
+    }
+    if (isGather(tensor.name)) {
+      this.#gathers.set(tensor.name, bytes.slice());
+      return;
+    }
+    const target = this.#targets.get(tensor.name);
+    if (!target) throw new WeightsError(`${stored.name}: this model has no such tensor`);
+    const padded = isDense(tensor)
+      ? padRows(bytes, rows, tensor.shape[1]!, tensor.dtype as DenseDtype)
+      : bytes;
+    for (const block of target.blocks) {
+      const from = Math.max(rowStart, block.rowStart);
+      const to = Math.min(rowStart + rows, block.rowStart + block.rows);
+      if (from >= to) continue;
+      const source = padded.subarray((from - rowStart) * target.rowBytes, (to - rowStart) * target.rowBytes);
+      this.#upload(block.weight, (from - block.rowStart) * target.rowBytes, source);
+    }
+    target.rowsWritten += rows;
+  }
+
+  /** Lets `fill` write every buffer on the GPU instead of uploading; gathers become the identity. */
+  async fill(fill: (spec: TensorSpec, buffer: GPUBuffer) => Promise<void>): Promise<void> {
+    for (const target of this.#targets.values()) {
+      for (const { weight } of target.blocks) await fill(target.spec, weight);
+      target.rowsWritten = target.spec.shape[0]!;
+    }
+    for (const spec of tensorSpecs(this.#layout).filter(({ name }) => isGather(name))) {
+      const D = this.#layout.config.hiddenSize;
+      const isOffset = spec.name.endsWith('.offset');
+      const words = Uint32Array.from({ length: spec.shape[0]! }, (_, k) => (isOffset ? 0 : k % D));
+      this.#gathers.set(spec.name, new Uint8Array(words.buffer));
+    }
+  }
+
+  /** In pieces, so that the browser's staging memory stays small. writeBuffer wants multiples of 4 bytes. */
+  #upload(buffer: GPUBuffer, offset: number, bytes: Uint8Array<ArrayBuffer>): void {
+    const piece = 16 * 2 ** 20;
+    for (let start = 0; start < bytes.byteLength; start += piece) {
+      const part = bytes.subarray(start, start + piece);
+      this.#gpu.device.queue.writeBuffer(
+        buffer,
+        offset + start,
+        part.buffer,
+        part.byteOffset,
+        part.byteLength,
+      );
+    }
+  }
+
+  /**
+   * Completes the model. @throws WeightsError when a tensor is missing or came twice; GpuMemoryError when the GPU ran out
+   * of memory. After either the buffers are freed.
+   */
+  async finish(): Promise<ModelWeights> {
+    try {
+      for (const { spec, rowsWritten } of this.#targets.values()) {
+        if (rowsWritten !== spec.shape[0]!) {
+          throw new WeightsError(`${spec.name}: expected ${spec.shape[0]} rows, got ${rowsWritten}`);
+        }
+      }
+      const weights = this.#assemble();
+      const error = await this.#closeScope();
+      if (error) throw new GpuMemoryError('model weights', this.#arena.totalBytes, error.message);
+      return weights;
+    } catch (error) {
+      this.destroy();
+      throw error;
+    }
+  }
+
+  /** Gives up: frees every buffer. */
+  destroy(): void {
+    this.#closeScope().catch(() => undefined); // a lost device reports itself elsewhere
+    this.#arena.destroy();
+  }
+
+  async #closeScope(): Promise<GPUError | null> {
+    if (!this.#scopeOpen) return null;
+    this.#scopeOpen = false;
+    return this.#gpu.device.popErrorScope();
+  }
+
+  #assemble(): ModelWeights {
+    const { config } = this.#layout;
+    const embed = this.#dense('embed');
+    return {
+      layout: this.#layout,
+      arena: this.#arena,
+      embed,
+      layers: Array.from({ length: config.numLayers }, (_, layer) => this.#layer(`layers.${layer}.`)),
+      finalNorm: this.#whole('final_norm.weight'),
+      head: config.tieWordEmbeddings ? embed : this.#dense('head'),
+    };
+  }
+
+  #layer(prefix: string): LayerWeights {
+    return {
+      attnNorm: this.#norm(`${prefix}attn_norm`),
+      qkv: this.#matrix(`${prefix}qkv`),
+      o: this.#matrix(`${prefix}o`),
+      mlpNorm: this.#norm(`${prefix}mlp_norm`),
+      gateUp: this.#matrix(`${prefix}gate_up`),
+      down: this.#matrix(`${prefix}down`),
+    };
+  }
+
+  #norm(name: string): NormWeights {
+    if (this.#targets.has(`${name}.weight`)) return { kind: 'plain', weight: this.#whole(`${name}.weight`) };
+    const mult = this.#targets.get(`${name}.mult`)!;
+    const gather = this.#gathers.get(`${name}.gather`);
+    if (!gather) throw new WeightsError(`${name}.gather: missing`);
+    const offset = this.#gathers.get(`${name}.offset`);
+    const indices = new Uint32Array(gather.buffer);
+    const offsets = offset ? new Int32Array(offset.buffer) : null;
+    const packed = packGather(indices, offsets, this.#layout.config.hiddenSize);
+    return {
+      kind: 'merged',
+      inputs: mult.spec.shape[0]!,
+      gather: this.#arena.upload(`${name}.gather`, packed, { category: 'weights' }),
+      mult: this.#whole(`${name}.mult`),
+    };
+  }
+
+  #matrix(name: string): Matrix {
+    const weight = this.#targets.get(`${name}.weight`)!;
+    if (weight.spec.dtype !== 'U32') return this.#dense(name);
+    const [outputs, words] = weight.spec.shape as [number, number];
+    const scale = this.#whole(`${name}.scale`);
+    return { kind: 'int4', inputs: words * 8, outputs, blocks: weight.blocks, scale, bias: this.#bias(name) };
+  }
+
+  #dense(name: string): DenseMatrix {
+    const { spec, blocks } = this.#targets.get(`${name}.weight`)!;
+    const [outputs, inputs] = spec.shape as [number, number];
+    return {
+      kind: 'dense',
+      dtype: spec.dtype as DenseDtype,
+      inputs,
+      outputs,
+      blocks,
+      bias: this.#bias(name),
+    };
+  }
+
+  #bias(name: string): GPUBuffer | null {
+    return this.#targets.has(`${name}.bias`) ? this.#whole(`${name}.bias`) : null;
+  }
+
+  /** A vector's only buffer. */
+  #whole(name: string): GPUBuffer {
+    return this.#targets.get(name)!.blocks[0]!.weight;
+  }
+}
+
+function isGather(name: string): boolean {
+  return name.endsWith('_norm.gather') || name.endsWith('_norm.offset');
+}
+
+function isDense(spec: TensorSpec): boolean {
+  return spec.shape.length === 2 && spec.dtype !== 'U32';
+}

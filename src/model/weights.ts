@@ -1,0 +1,64 @@
+/** A model's weights on the GPU, and the loader that fills them tensor by tensor. */
+
+import type { DenseDtype } from '../format/manifest';
+import type { ModelLayout } from '../format/tensors';
+import type { BufferArena } from '../gpu/arena';
+
+/** Rows `rowStart` to `rowStart + rows` of a matrix, in a buffer that the GPU can bind whole. */
+export interface RowBlock {
+  readonly rowStart: number;
+  readonly rows: number;
+  readonly weight: GPUBuffer;
+}
+
+/** A [N, K] matrix of floats, rows padded to 16 bytes. */
+export interface DenseMatrix {
+  readonly kind: 'dense';
+  readonly dtype: DenseDtype;
+  readonly inputs: number; // K
+  readonly outputs: number; // N
+  readonly blocks: readonly RowBlock[];
+  readonly bias: GPUBuffer | null; // [N] f32
+}
+
+/** A [N, K'] matrix of packed 4-bit integers with one scale per row. */
+export interface Int4Matrix {
+  readonly kind: 'int4';
+  readonly inputs: number; // K', a multiple of 32
+  readonly outputs: number; // N
+  readonly blocks: readonly RowBlock[];
+  readonly scale: GPUBuffer; // [N] f32
+  readonly bias: GPUBuffer | null; // [N] f32
+}
+
+export type Matrix = DenseMatrix | Int4Matrix;
+
+/** An RMSNorm that keeps its weight γ, or one merged with the quantization step (Eq. 4) and the gather (Eq. 6). */
+export type NormWeights =
+  | { readonly kind: 'plain'; readonly weight: GPUBuffer } // [D] f32
+  | {
+      readonly kind: 'merged';
+      readonly inputs: number; // K'
+      readonly gather: GPUBuffer; // [K'] u32: source channel and offset
+      readonly mult: GPUBuffer; // [K'] f32: γ/s
+    };
+
+export interface LayerWeights {
+  readonly attnNorm: NormWeights;
+  readonly qkv: Matrix;
+  readonly o: Matrix;
+  readonly mlpNorm: NormWeights;
+  readonly gateUp: Matrix;
+  readonly down: Matrix;
+}
+
+export interface ModelWeights {
+  readonly layout: ModelLayout;
+  /** Owns every buffer below; destroy it to free the model. */
+  readonly arena: BufferArena;
+  readonly embed: DenseMatrix; // [V, D]
+  readonly layers: readonly LayerWeights[];
+  readonly finalNorm: GPUBuffer; // [D] f32
+  /** The same buffers as `embed` when the model ties them. */
+  readonly head: DenseMatrix; // [V, D]
+}
