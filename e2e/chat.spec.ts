@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { expect, type Page, test } from '@playwright/test';
+import { expect, test } from '@playwright/test';
 import { ask, lastReply, loadModel, openPage, replyMs, setNumber } from './support';
 
 interface GoldenSample {
@@ -52,18 +52,12 @@ test('a newcomer opens the page, types, and chats with the demo model', async ({
 
 test('the float model answers word for word as the reference implementation does', async ({ page }) => {
   await openPage(page);
-  await loadModel(page, await modelWith(page, 'fp16'));
+  await loadModel(page, 'demo-chat-8m-fp16');
   await setNumber(page, 'temperature', 0);
   const sample = golden.samples.find(({ user }) => user === question)!;
   expect((await ask(page, question)).trim()).toBe(sample.text.trim());
   await expect(page.getByTestId('model-facts')).toContainText('fp16');
 });
-
-/** Value of the model list's entry with `word` in its name. */
-async function modelWith(page: Page, word: string): Promise<string> {
-  const option = page.getByTestId('model-select').locator('option', { hasText: word });
-  return (await option.getAttribute('value'))!;
-}
 
 test('Stop and Esc end a reply at once, and the next message is answered', async ({ page }) => {
   await openPage(page);
