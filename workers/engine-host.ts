@@ -135,7 +135,10 @@ export class EngineHost {
   }
 
   async #openSession(): Promise<GpuSession> {
-    if (this.#session?.failure) this.#session = null;
+    if (this.#session?.failure) {
+      this.#session.close(); // frees whatever the failed model still holds
+      this.#session = null;
+    }
     this.#session ??= await GpuSession.open(this.#environment.gpu, (error) => {
       this.#model = null;
       this.#running?.abort.abort(error);
