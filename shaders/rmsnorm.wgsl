@@ -2,8 +2,8 @@
 //
 //   x [T, D] f32, weight [D] f32  ->  y [T, D] f32, or [1, D] of the last token with LAST_ROW
 //
-// One workgroup of 256 per token, folded into x and y. Lane l sums the squares of elements l, l + 256, ...; a tree in
-// workgroup memory adds the lanes. The order depends on D alone, so a token's result does not depend on T.
+// One workgroup per token, folded into x and y. Lane l sums the squares of elements l, l + WORKGROUP, ...; a tree in
+// workgroup memory adds the lanes. The order depends on D and WORKGROUP alone, so a token's result does not depend on T.
 
 struct Params {
   D: u32,
@@ -16,7 +16,7 @@ struct Step {
 
 override LAST_ROW: bool = false; // read row num_tokens - 1, write row 0
 
-const invocations = 256u;
+override WORKGROUP: u32 = 256; // a power of two
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> step: Step;
@@ -24,9 +24,9 @@ const invocations = 256u;
 @group(0) @binding(3) var<storage, read> weight: array<f32>; // [D]
 @group(0) @binding(4) var<storage, read_write> y: array<f32>; // [T, D]
 
-var<workgroup> sums: array<f32, invocations>;
+var<workgroup> sums: array<f32, WORKGROUP>;
 
-@compute @workgroup_size(invocations)
+@compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
         @builtin(local_invocation_index) lane: u32) {
   let t = group.y * groups.x + group.x;
@@ -36,12 +36,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let source = select(t, step.num_tokens - 1u, LAST_ROW) * params.D;
   let target_row = t * params.D;
   var sum = 0.0;
-  for (var d = lane; d < params.D; d += invocations) {
+  for (var d = lane; d < params.D; d += WORKGROUP) {
     let value = x[source + d];
     sum = fma(value, value, sum);
   }
   sums[lane] = sum;
-  for (var width = invocations / 2u; width > 0u; width /= 2u) {
+  for (var width = WORKGROUP / 2u; width > 0u; width /= 2u) {
     workgroupBarrier();
     if (lane < width) {
       sums[lane] += sums[lane + width];
@@ -49,7 +49,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   }
   workgroupBarrier();
   let inverse = inverseSqrt(sums[0] / f32(params.D) + params.eps);
-  for (var d = lane; d < params.D; d += invocations) {
+  for (var d = lane; d < params.D; d += WORKGROUP) {
     y[target_row + d] = x[source + d] * inverse * weight[d];
   }
 }

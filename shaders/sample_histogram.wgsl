@@ -27,6 +27,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   if (!is_filtered(sampling)) {
     return;
   }
+  for (var bin = lane; bin < BINS; bin += GROUP) {
+    atomicStore(&bin_count[bin], 0u);
+    atomicStore(&bin_low[bin], 0u);
+    atomicStore(&bin_high[bin], 0u);
+  }
   var top = vec2u(0u, NO_TOKEN);
   for (var g = lane; g < params.groups; g += GROUP) {
     top = better(top, partials[g]);

@@ -177,13 +177,15 @@ describe('generation', async () => {
     expect(c.tokens).not.toEqual(a.tokens);
   });
 
-  test('a repetition penalty changes a repetitive greedy reply', async () => {
-    const plain = await fresh(ids, { maxTokens: 24 });
-    const penalized = await collect(engine, ids, {
-      maxTokens: 24,
-      sampling: { ...greedy, repetitionPenalty: 1.8 },
-    });
-    expect(new Set(penalized.tokens).size).toBeGreaterThan(new Set(plain.tokens).size);
+  test('penalties see the tokens of the reply', async () => {
+    const { tokens } = await fresh(ids, { maxTokens: 12 });
+    expect(new Set(tokens).size).toBeGreaterThan(6);
+    const rewarded = { ...greedy, presencePenalty: -50 }; // repeating the first token pays more than any logit
+    const repeated = await collect(engine, ids, { maxTokens: 12, sampling: rewarded });
+    expect(repeated.tokens).toEqual(tokens.map(() => tokens[0]));
+    const banned = { ...greedy, presencePenalty: 50 };
+    const varied = await collect(engine, ids, { maxTokens: 12, sampling: banned });
+    expect(new Set(varied.tokens).size).toBe(12);
   });
 
   test.each([0, 1, 3])('cancelled after %i tokens, the next reply equals a fresh engine’s', async (after) => {

@@ -8,6 +8,8 @@ export interface GpuCaps {
   readonly subgroupMaxSize: number;
   readonly shaderF16: boolean;
   readonly timestampQuery: boolean;
+  /** The adapter computes on the CPU: kernels without cooperation between invocations are the fast ones there. */
+  readonly software: boolean;
   /** WGSL has `dot4I8Packed`; otherwise the prelude brings an equal function. */
   readonly packedDot: boolean;
 }
@@ -29,6 +31,8 @@ export interface Gpu {
 export interface OpenGpuOptions {
   /** Capabilities to leave unused although the adapter has them (tests, bug hunting). */
   readonly without?: readonly ('subgroups' | 'shader-f16' | 'timestamp-query' | 'packed-dot')[];
+  /** Treat the adapter as a software one, or not, whatever it is (tests). */
+  readonly software?: boolean;
   /** Keep WebGPU's default limits instead of asking for all the adapter has (tests). */
   readonly defaultLimits?: boolean;
 }
@@ -71,8 +75,13 @@ export async function openGpu(entry: GPU | undefined, options: OpenGpuOptions = 
       subgroupMaxSize: adapter.info.subgroupMaxSize ?? 128,
       shaderF16: wanted.includes('shader-f16'),
       timestampQuery: wanted.includes('timestamp-query'),
+      software: options.software ?? isSoftware(adapter.info),
       packedDot:
         !without.has('packed-dot') && entry.wgslLanguageFeatures.has('packed_4x8_integer_dot_product'),
     },
   };
+}
+
+function isSoftware({ architecture, description, isFallbackAdapter }: GPUAdapterInfo): boolean {
+  return isFallbackAdapter || /swiftshader|llvmpipe|basic render/i.test(`${architecture} ${description}`);
 }

@@ -1,3 +1,4 @@
+import rowsSource from '../../shaders/linear_dense_rows.wgsl?raw';
 import matmulSource from '../../shaders/matmul_dense.wgsl?raw';
 import matvecSource from '../../shaders/matvec_dense.wgsl?raw';
 import matvecSubgroupSource from '../../shaders/matvec_dense_sg.wgsl?raw';
@@ -8,6 +9,8 @@ import { foldGrid, type Grid, type KernelContext, makeOp, type Op, type OpSpec, 
 /** Invocations of a matvec workgroup, and rows of one in the version without subgroups. */
 const matvecWorkgroup = 256;
 const matvecRows = 8;
+/** Invocations of a workgroup of the version for software adapters, one row each. */
+const rowsWorkgroup = 64;
 /** Tokens and rows of a matmul tile. */
 const matmulTile = 64;
 
@@ -47,7 +50,7 @@ export function linearDense(context: KernelContext, args: LinearDenseArgs): Prom
   const quads = denseStride(inputs, args.dtype) / (args.dtype === 'F16' ? 8 : 4);
   const params = { K: inputs, rows, rowStart, N: outputs, quads };
   return makeOp(context, {
-    ...(args.kind === 'matrix' ? matmulSpec(args) : matvecSpec(context, args)),
+    ...chooseKernel(context, args),
     bindings: [
       context.arena.uniform('linear_dense.params', params),
       args.step,
@@ -60,6 +63,22 @@ export function linearDense(context: KernelContext, args: LinearDenseArgs): Prom
 }
 
 type KernelChoice = Omit<OpSpec, 'bindings'>;
+
+function chooseKernel(context: KernelContext, args: LinearDenseArgs): KernelChoice {
+  if (context.gpu.caps.software) return rowsSpec(args);
+  return args.kind === 'matrix' ? matmulSpec(args) : matvecSpec(context, args);
+}
+
+function rowsSpec(args: LinearDenseArgs): KernelChoice {
+  const { K_ALIGN: _, ...constants } = sharedConstants(args);
+  const [x, y] = foldGrid(Math.ceil(args.rows / rowsWorkgroup));
+  return {
+    label: 'linear_dense_rows',
+    source: rowsSource,
+    constants: { ...constants, SINGLE_ROW: args.singleRow ? 1 : 0, WORKGROUP: rowsWorkgroup },
+    grid: (numTokens) => [x, y, args.singleRow ? 1 : numTokens],
+  };
+}
 
 function matvecSpec({ gpu: { caps } }: KernelContext, args: LinearDenseArgs): KernelChoice {
   const constants = { ...sharedConstants(args), SINGLE_ROW: args.singleRow ? 1 : 0 };

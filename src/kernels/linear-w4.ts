@@ -55,7 +55,9 @@ export async function linearW4(context: KernelContext, args: LinearW4Args): Prom
     rowStart: args.rowStart,
     N: args.outputs,
   });
-  const variant = args.kind === 'matrix' ? matrixVariant(args) : vectorVariant(context, args);
+  const { software } = context.gpu.caps;
+  const isMatrix = args.kind === 'matrix' && !software;
+  const variant = isMatrix ? matrixVariant(args) : vectorVariant(context, args);
   return makeOp(context, {
     ...variant,
     constants: {
@@ -77,6 +79,10 @@ export async function linearW4(context: KernelContext, args: LinearW4Args): Prom
   });
 }
 
+const hardwareTuning = { threads: 256, unroll: 4, lanesPerRow: 32, subgroups: true };
+/** One invocation per row: cooperation costs a software adapter more than it saves. For any number of tokens. */
+const softwareTuning = { threads: 64, unroll: 1, lanesPerRow: 1, subgroups: false };
+
 type Variant = Omit<OpSpec, 'bindings'>;
 
 function matrixVariant(args: LinearW4Args): Variant {
@@ -92,8 +98,9 @@ function matrixVariant(args: LinearW4Args): Variant {
 }
 
 function vectorVariant(context: KernelContext, args: LinearW4Args): Variant {
-  const { threads = 256, unroll = 4, lanesPerRow = 32, subgroups = true } = args.tuning ?? {};
   const { caps } = context.gpu;
+  const defaults = caps.software ? softwareTuning : hardwareTuning;
+  const { threads, unroll, lanesPerRow, subgroups } = { ...defaults, ...args.tuning };
   const inSubgroups = caps.subgroups && subgroups;
   const label = inSubgroups ? 'matvec_w4_sg' : 'matvec_w4';
   requireShape(

@@ -24,7 +24,7 @@ export interface QuantDynamicArgs extends QuantizedOutput {
  */
 export async function quantDynamic(context: KernelContext, args: QuantDynamicArgs): Promise<Op> {
   const label = 'quant_dynamic';
-  const threads = quantizerThreads(label, args.inputs, args.paddedInputs, args, args.tuning);
+  const threads = quantizerThreads(context, label, args.inputs, args.paddedInputs, args, args.tuning);
   requireShape(args.ratio > 0, label, `a positive clip ratio, not ${args.ratio}`);
   const params = context.arena.uniform(`${label}.params`, {
     K: args.inputs,

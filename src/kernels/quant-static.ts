@@ -24,7 +24,7 @@ export interface QuantStaticArgs extends QuantizedOutput {
  */
 export async function quantStatic(context: KernelContext, args: QuantStaticArgs): Promise<Op> {
   const label = 'quant_static';
-  const threads = quantizerThreads(label, args.inputs, args.paddedInputs, args, args.tuning);
+  const threads = quantizerThreads(context, label, args.inputs, args.paddedInputs, args, args.tuning);
   requireShape(args.stepSize > 0, label, `a positive step size, not ${args.stepSize}`);
   const params = context.arena.uniform(`${label}.params`, {
     K: args.inputs,

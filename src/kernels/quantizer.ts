@@ -1,8 +1,8 @@
 /** What the wrappers of the four activation quantizers share. */
-import { requireShape } from './op';
+import { type KernelContext, requireShape } from './op';
 
 export interface QuantizerTuning {
-  /** Invocations per token: a power of two from 1 to 256; 256 unless told. Sums of a norm depend on it. */
+  /** Invocations per token: a power of two from 1 to 256; 256 unless told, 4 on software adapters. Sums of a norm depend on it. */
   readonly threads?: number;
 }
 
@@ -14,13 +14,14 @@ export interface QuantizedOutput {
 
 /** Checks what all quantizers require and returns the number of invocations. @throws KernelShapeError */
 export function quantizerThreads(
+  context: KernelContext,
   kernel: string,
   inputs: number,
   paddedInputs: number,
   output: QuantizedOutput,
   tuning: QuantizerTuning = {},
 ): number {
-  const threads = tuning.threads ?? 256;
+  const threads = tuning.threads ?? tokenThreads(context);
   requireShape(
     isPowerOfTwo(threads) && threads <= 256,
     kernel,
@@ -42,4 +43,9 @@ export function quantizerThreads(
 
 export function isPowerOfTwo(value: number): boolean {
   return Number.isInteger(value) && value > 0 && (value & (value - 1)) === 0;
+}
+
+/** Invocations that share one token's norm or quantization: barriers between many are slow on a software adapter. */
+export function tokenThreads(context: KernelContext): number {
+  return context.gpu.caps.software ? 4 : 256;
 }

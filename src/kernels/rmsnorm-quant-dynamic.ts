@@ -30,7 +30,7 @@ export async function rmsnormQuantDynamic(
 ): Promise<Op> {
   const label = 'rmsnorm_quant_dynamic';
   const { hiddenSize, inputs } = args;
-  const threads = quantizerThreads(label, hiddenSize, inputs, args, args.tuning);
+  const threads = quantizerThreads(context, label, hiddenSize, inputs, args, args.tuning);
   requireShape(args.ratio > 0, label, `a positive clip ratio, not ${args.ratio}`);
   requireShape(
     args.weight.size >= 4 * hiddenSize,

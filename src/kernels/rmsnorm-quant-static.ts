@@ -28,7 +28,7 @@ export interface RmsnormQuantStaticArgs extends QuantizedOutput {
 export async function rmsnormQuantStatic(context: KernelContext, args: RmsnormQuantStaticArgs): Promise<Op> {
   const label = 'rmsnorm_quant_static';
   const { hiddenSize, inputs } = args;
-  const threads = quantizerThreads(label, inputs, inputs, args, args.tuning);
+  const threads = quantizerThreads(context, label, inputs, inputs, args, args.tuning);
   requireShape(hiddenSize > 0, label, `a positive hidden size, not ${hiddenSize}`);
   requireShape(
     args.gather.size >= 4 * inputs,

@@ -1,5 +1,6 @@
 import source from '../../shaders/rmsnorm.wgsl?raw';
 import { foldGrid, type KernelContext, makeOp, type Op } from './op';
+import { tokenThreads } from './quantizer';
 
 export interface RmsNormArgs {
   readonly hiddenSize: number; // D
@@ -19,7 +20,7 @@ export function rmsnorm(context: KernelContext, args: RmsNormArgs): Promise<Op> 
   return makeOp(context, {
     label: 'rmsnorm',
     source,
-    constants: { LAST_ROW: args.lastRowOnly ? 1 : 0 },
+    constants: { LAST_ROW: args.lastRowOnly ? 1 : 0, WORKGROUP: tokenThreads(context) },
     bindings: [params, args.step, args.x, args.weight, args.y],
     grid: (numTokens) => (args.lastRowOnly ? [1, 1, 1] : [...foldGrid(numTokens), 1]),
   });

@@ -12,8 +12,12 @@ const guardWords = 64;
 
 /** The capability sets every kernel is tested under. */
 export const capabilitySets: readonly { name: string; options: OpenGpuOptions }[] = [
-  { name: 'all the adapter has', options: {} },
-  { name: 'no optional feature', options: { without: ['subgroups', 'shader-f16', 'packed-dot'] } },
+  { name: 'all the adapter has', options: { software: false } },
+  {
+    name: 'no optional feature',
+    options: { software: false, without: ['subgroups', 'shader-f16', 'packed-dot'] },
+  },
+  { name: 'a software adapter', options: { software: true } },
 ];
 
 export class KernelBench implements KernelContext {

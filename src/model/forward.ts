@@ -165,7 +165,8 @@ function linear(pass: Pass, matrix: Matrix, floats: GPUBuffer, y: GPUBuffer, acc
 
 /** One workgroup per head and token; a decoded token spreads a long context over more (same bits either way). */
 function attend(pass: Pass, args: AttentionArgs): Promise<Op | readonly Op[]> {
-  const split = pass.kind === 'vector' && pieceCount(args) > 1;
+  const isLong = pieceCount(args) > 1 && !pass.context.gpu.caps.software;
+  const split = pass.kind === 'vector' && isLong;
   if (!split) return attention(pass.context, args);
   return attentionSplit(pass.context, { ...args, partials: pass.scratch.partials });
 }
