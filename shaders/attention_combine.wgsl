@@ -4,7 +4,7 @@
 //   partials [T, H, pieces, Dh + 2] f32 (o[Dh], m, l), pieces 0 .. (position + t) / P  ->  out [T, H Dh] f32
 //
 // One workgroup of 256 per (head x, token y), lane d owns element d. The expressions are those of `attention`'s own
-// loop, with explicit fma, so that both ways give the same bits.
+// loop, with explicit fma, so that both ways give the same bits. Preceded by attention_join.wgsl.
 
 struct Params {
   H: u32,
@@ -20,7 +20,6 @@ struct Step {
 override PIECE_KEYS: u32 = 256; // LANES of the kernel that left the partials
 
 const invocations = 256u;
-const lowest = -3.4e38;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> step: Step;
@@ -40,13 +39,10 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane:
   var o = 0.0;
   for (var p = 0u; p < count; p++) {
     let row = (head * params.pieces + p) * (params.Dh + 2u);
-    let piece_m = partials[row + params.Dh];
-    let joined = max(m, piece_m);
-    let old_factor = exp(m - joined);
-    let new_factor = exp(piece_m - joined);
-    l = fma(l, old_factor, partials[row + params.Dh + 1u] * new_factor);
-    o = fma(o, old_factor, partials[row + lane] * new_factor);
-    m = joined;
+    let factors = join_factors(m, partials[row + params.Dh]);
+    l = fma(l, factors.so_far, partials[row + params.Dh + 1u] * factors.piece);
+    o = fma(o, factors.so_far, partials[row + lane] * factors.piece);
+    m = factors.m;
   }
   out[head * params.Dh + lane] = o / l;
 }

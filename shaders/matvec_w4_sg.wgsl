@@ -4,12 +4,11 @@
 //   q [T, K'] i8 packed by 4, qmeta [T] (s_t, sum of q), weight [rows, K'] offset-binary nibbles, scale, bias [N] f32
 //   ->  y [T, N] f32, columns row_start .. row_start + rows.   i32 accumulators, exact.
 //
-// Weight word i of a row holds elements 8i .. 8i + 7: element 8i + j in byte j mod 4, low nibble for j < 4, so that
-// w & 0x0F0F0F0F and (w >> 4) & 0x0F0F0F0F meet the activation words 2i and 2i + 1.
 // Lane l of a subgroup of S lanes owns the 16-byte pieces l, l + S, ... of its row; UNROLL (1, 2 or 4) of them are loaded
 // before the first is used, because one load in flight per lane reaches less than half of a fast memory's bandwidth.
 // The grid's z is the token; its x and y cover the rows, and a loop takes up what is left when subgroups are wider than
-// the grid was computed for. Preconditions: K' is a multiple of 32; WORKGROUP is a power of two; invocations form
+// the grid was computed for. Preceded by w4_dot.wgsl.
+// Preconditions: K' is a multiple of 32; WORKGROUP is a power of two; invocations form
 // subgroups in the order of their local index.
 
 struct Params {
@@ -37,16 +36,9 @@ override ACCUMULATE: bool = false;
 @group(0) @binding(6) var<storage, read> bias: array<f32>; // [N]
 @group(0) @binding(7) var<storage, read_write> y: array<f32>; // [T, N]
 
-const low = 0x0F0F0F0Fu;
-
-/// 32 products: a 16-byte piece of weights with its two 16-byte pieces of activations.
+/// A 16-byte piece of weights with its two 16-byte pieces of activations.
 fn dot_piece(w: vec4u, at: u32) -> i32 {
-  let first = q[2u * at];
-  let second = q[2u * at + 1u];
-  return dot4I8Packed(first.x, w.x & low) + dot4I8Packed(first.y, (w.x >> 4u) & low)
-    + dot4I8Packed(first.z, w.y & low) + dot4I8Packed(first.w, (w.y >> 4u) & low)
-    + dot4I8Packed(second.x, w.z & low) + dot4I8Packed(second.y, (w.z >> 4u) & low)
-    + dot4I8Packed(second.z, w.w & low) + dot4I8Packed(second.w, (w.w >> 4u) & low);
+  return dot32(w, q[2u * at], q[2u * at + 1u]);
 }
 
 /// One lane's share of a row: pieces lane, lane + stride, ...

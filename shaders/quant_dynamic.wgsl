@@ -7,7 +7,7 @@
 //
 // One workgroup per token; invocation l reads elements l, l + WORKGROUP, ... for the maximum and owns the words
 // l, l + WORKGROUP, ... of q. Maximum and integer sum are exact in any order.
-// Precondition: WORKGROUP is a power of two.
+// Preceded by quantize.wgsl. Precondition: WORKGROUP is a power of two.
 
 struct Params {
   K: u32,
@@ -21,7 +21,6 @@ struct Step {
 }
 
 override WORKGROUP: u32 = 256;
-const smallest_normal = 1.1754944e-38;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> step: Step;
@@ -67,26 +66,23 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     return;
   }
   let base = t * params.K;
-  let raw_scale = largest_magnitude(base, lane) * params.scale_factor;
-  let usable = raw_scale >= smallest_normal;
-  let scale = select(0.0, raw_scale, usable);
-  let inverse = select(0.0, 1.0 / raw_scale, usable);
+  let token = dynamic_scale(largest_magnitude(base, lane), params.scale_factor);
 
   var sum = 0;
   for (var word = lane; word < params.K_words; word += WORKGROUP) {
-    var packed = 0u;
+    var value = vec4f();
     for (var j = 0u; j < 4u; j++) {
       let k = 4u * word + j;
       if (k < params.K) {
-        let integer = i32(clamp(round(x[base + k] * inverse), -params.q_max - 1.0, params.q_max));
-        sum += integer;
-        packed |= (bitcast<u32>(integer) & 0xFFu) << (8u * j);
+        value[j] = x[base + k];
       }
     }
-    q[t * params.K_words + word] = packed;
+    let integers = quantize4(value * token.inverse, vec4f(), params.q_max);
+    sum += integers.x + integers.y + integers.z + integers.w;
+    q[t * params.K_words + word] = pack_bytes(integers);
   }
   let total = sum_of_integers(sum, lane);
   if (lane == 0u) {
-    qmeta[t] = vec2u(bitcast<u32>(scale), bitcast<u32>(total));
+    qmeta[t] = vec2u(bitcast<u32>(token.scale), bitcast<u32>(total));
   }
 }

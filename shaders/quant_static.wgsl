@@ -6,7 +6,7 @@
 //   x [T, K] f32  ->  q [T, K'] i8 packed by 4 (zero behind K), qmeta [T] (f32 bits, i32 bits)
 //
 // One workgroup per token; invocation l owns the words l, l + WORKGROUP, ... of q. The integer sum is exact in any order.
-// Precondition: WORKGROUP is a power of two.
+// Preceded by quantize.wgsl. Precondition: WORKGROUP is a power of two.
 
 struct Params {
   K: u32,
@@ -50,17 +50,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let base = t * params.K;
   var sum = 0;
   for (var word = lane; word < params.K_words; word += WORKGROUP) {
-    var packed = 0u;
+    var value = vec4f();
     for (var j = 0u; j < 4u; j++) {
       let k = 4u * word + j;
       if (k < params.K) {
-        let value = round(x[base + k] * params.inverse_step);
-        let integer = i32(clamp(value, -params.q_max - 1.0, params.q_max));
-        sum += integer;
-        packed |= (bitcast<u32>(integer) & 0xFFu) << (8u * j);
+        value[j] = x[base + k];
       }
     }
-    q[t * params.K_words + word] = packed;
+    let integers = quantize4(value * params.inverse_step, vec4f(), params.q_max);
+    sum += integers.x + integers.y + integers.z + integers.w;
+    q[t * params.K_words + word] = pack_bytes(integers);
   }
   let total = sum_of_integers(sum, lane);
   if (lane == 0u) {

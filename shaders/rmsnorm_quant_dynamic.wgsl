@@ -9,7 +9,7 @@
 // One workgroup per token. Rounding is monotonic, so max |x * weight * r| = max |x * weight| * r bit for bit: squares and
 // maximum come from one pass over x. Invocation l reads elements l, l + WORKGROUP, ..., binary trees in workgroup memory
 // combine (an order that depends on nothing but D), then invocation l owns the words l, l + WORKGROUP, ... of q.
-// Precondition: WORKGROUP is a power of two.
+// Preceded by quantize.wgsl. Precondition: WORKGROUP is a power of two.
 
 struct Params {
   D: u32,
@@ -24,7 +24,6 @@ struct Step {
 }
 
 override WORKGROUP: u32 = 256;
-const smallest_normal = 1.1754944e-38;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> step: Step;
@@ -41,7 +40,7 @@ fn squares_and_maximum(base: u32, lane: u32) -> vec2f {
   var maximum = 0.0;
   for (var k = lane; k < params.D; k += WORKGROUP) {
     let value = x[base + k];
-    squares += value * value;
+    squares = add_square(squares, value);
     maximum = max(maximum, abs(value * weight[k]));
   }
   partial[lane] = vec2f(squares, maximum);
@@ -76,28 +75,24 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   }
   let base = t * params.D;
   let found = squares_and_maximum(base, lane);
-  let r = inverseSqrt(found.x / f32(params.D) + params.eps);
-  let raw_scale = found.y * r * params.scale_factor;
-  let usable = raw_scale >= smallest_normal;
-  let scale = select(0.0, raw_scale, usable);
-  let inverse = select(0.0, 1.0 / raw_scale, usable);
+  let r = inverse_rms(found.x, params.D, params.eps);
+  let token = dynamic_scale(found.y * r, params.scale_factor);
 
   var sum = 0;
   for (var word = lane; word < params.K_words; word += WORKGROUP) {
-    var packed = 0u;
+    var value = vec4f();
     for (var j = 0u; j < 4u; j++) {
       let k = 4u * word + j;
       if (k < params.D) {
-        let value = x[base + k] * weight[k] * r;
-        let integer = i32(clamp(round(value * inverse), -params.q_max - 1.0, params.q_max));
-        sum += integer;
-        packed |= (bitcast<u32>(integer) & 0xFFu) << (8u * j);
+        value[j] = x[base + k] * weight[k];
       }
     }
-    q[t * params.K_words + word] = packed;
+    let integers = quantize4(value * r * token.inverse, vec4f(), params.q_max);
+    sum += integers.x + integers.y + integers.z + integers.w;
+    q[t * params.K_words + word] = pack_bytes(integers);
   }
   let total = sum_of_integers(sum, lane);
   if (lane == 0u) {
-    qmeta[t] = vec2u(bitcast<u32>(scale), bitcast<u32>(total));
+    qmeta[t] = vec2u(bitcast<u32>(token.scale), bitcast<u32>(total));
   }
 }

@@ -9,7 +9,7 @@
 // One workgroup per token. Invocation l sums the squares of elements l, l + WORKGROUP, ... in f32, a binary tree in
 // workgroup memory adds the partial sums (an order that depends on nothing but D), then invocation l owns the words
 // l, l + WORKGROUP, ... of q. Both sums are exact or of fixed order, so a token's integers do not depend on T.
-// Preconditions: K' is a multiple of 4; every index < D; WORKGROUP is a power of two. A padding element has mult 0 and
+// Preceded by quantize.wgsl. Preconditions: K' is a multiple of 4; every index < D; WORKGROUP is a power of two. A padding element has mult 0 and
 // offset 0.
 
 struct Params {
@@ -39,8 +39,7 @@ var<workgroup> partial_sums: array<i32, WORKGROUP>;
 fn sum_of_squares(base: u32, lane: u32) -> f32 {
   var squares = 0.0;
   for (var k = lane; k < params.D; k += WORKGROUP) {
-    let value = x[base + k];
-    squares += value * value;
+    squares = add_square(squares, x[base + k]);
   }
   partial_squares[lane] = squares;
   for (var width = WORKGROUP / 2u; width > 0u; width /= 2u) {
@@ -72,7 +71,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     return;
   }
   let base = t * params.D;
-  let r = inverseSqrt(sum_of_squares(base, lane) / f32(params.D) + params.eps);
+  let r = inverse_rms(sum_of_squares(base, lane), params.D, params.eps);
 
   var sum = 0;
   for (var word = lane; word < params.K_words; word += WORKGROUP) {
@@ -80,11 +79,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let at = base + (entry & vec4u(0xFFFFF));
     let offset = vec4f(bitcast<vec4i>(entry) >> vec4u(20));
     let source = vec4f(x[at.x], x[at.y], x[at.z], x[at.w]);
-    let rounded = round(source * mult[word] * r) + offset;
-    let integers = vec4i(clamp(rounded, vec4f(-params.q_max - 1.0), vec4f(params.q_max)));
+    let integers = quantize4(source * mult[word] * r, offset, params.q_max);
     sum += integers.x + integers.y + integers.z + integers.w;
-    let bytes = (bitcast<vec4u>(integers) & vec4u(0xFF)) << vec4u(0, 8, 16, 24);
-    q[t * params.K_words + word] = bytes.x | bytes.y | bytes.z | bytes.w;
+    q[t * params.K_words + word] = pack_bytes(integers);
   }
   let total = sum_of_integers(sum, lane);
   if (lane == 0u) {

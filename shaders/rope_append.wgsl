@@ -8,7 +8,7 @@
 //
 // One invocation per pair of a query head, and per word of a key or value head: Dh/2 for each head, and those of all
 // tokens form one flat range over a grid folded into x and y. Keys are read only, so that no invocation sees a
-// neighbour's result.
+// neighbour's result. Preceded by rope.wgsl.
 
 struct Params {
   H: u32,
@@ -36,10 +36,10 @@ fn rotated(head: u32, e: u32, position: u32) -> f32 {
   let half = params.Dh / 2u;
   if (e < half) {
     let angle = table[position * half + e];
-    return qkv[head + e] * angle.x - qkv[head + e + half] * angle.y;
+    return rotated_low(qkv[head + e], qkv[head + e + half], angle);
   }
   let angle = table[position * half + e - half];
-  return qkv[head + e] * angle.x + qkv[head + e - half] * angle.y;
+  return rotated_high(qkv[head + e - half], qkv[head + e], angle);
 }
 
 @compute @workgroup_size(WORKGROUP)

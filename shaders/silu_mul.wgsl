@@ -4,6 +4,7 @@
 //   gu [T, 2F] f32  ->  y [T, F] f32
 //
 // One invocation per element; elements of all tokens form one flat range over a grid folded into x and y.
+// Preceded by silu.wgsl.
 
 struct Params {
   F: u32,
@@ -29,5 +30,5 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     return;
   }
   let pair = gate_up[i];
-  y[i] = pair.x / (1.0 + exp(-pair.x)) * pair.y;
+  y[i] = silu_gate(pair.x, pair.y);
 }

@@ -1,5 +1,7 @@
 import source from '../../shaders/attention.wgsl?raw';
 import combineSource from '../../shaders/attention_combine.wgsl?raw';
+import join from '../../shaders/attention_join.wgsl?raw';
+import piece from '../../shaders/attention_piece.wgsl?raw';
 import { type KernelContext, makeOp, type Op, requireShape } from './op';
 
 export interface AttentionArgs {
@@ -66,7 +68,7 @@ export async function attentionSplit(
   const shape = { H: numHeads, Dh: headDim, pieces: pieceCount(args) };
   const combine = makeOp(context, {
     label: 'attention_combine',
-    source: combineSource,
+    source: `${join}\n${combineSource}`,
     constants: { PIECE_KEYS: pieceKeys(contextLength, headDim) },
     bindings: [context.arena.uniform('attention_combine.params', shape), step, partials, out],
     grid: (numTokens) => [numHeads, numTokens, 1],
@@ -91,7 +93,7 @@ function attentionOp(context: KernelContext, args: AttentionArgs, partials: GPUB
   });
   return makeOp(context, {
     label: partials ? 'attention_partial' : 'attention',
-    source,
+    source: `${join}\n${piece}\n${source}`,
     constants: {
       LANES: pieceKeys(contextLength, headDim),
       SPLIT: partials ? 1 : 0,

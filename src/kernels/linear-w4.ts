@@ -1,6 +1,7 @@
 import matmulSource from '../../shaders/matmul_w4.wgsl?raw';
 import matvecSource from '../../shaders/matvec_w4.wgsl?raw';
 import matvecSubgroupSource from '../../shaders/matvec_w4_sg.wgsl?raw';
+import dotSource from '../../shaders/w4_dot.wgsl?raw';
 import { foldGrid, type KernelContext, makeOp, type Op, type OpSpec, requireShape } from './op';
 import { isPowerOfTwo } from './quantizer';
 
@@ -122,7 +123,7 @@ function vectorVariant(context: KernelContext, args: LinearW4Args): Variant {
   const [x, y] = foldGrid(Math.ceil(args.rows / rowsPerGroup));
   return {
     label,
-    source: inSubgroups ? matvecSubgroupSource : matvecSource,
+    source: `${dotSource}\n${inSubgroups ? matvecSubgroupSource : matvecSource}`,
     enables: inSubgroups ? ['subgroups'] : [],
     constants: { WORKGROUP: threads, UNROLL: unroll, ...(inSubgroups ? {} : { LANES: lanes }) },
     grid: (numTokens) => [x, y, numTokens],

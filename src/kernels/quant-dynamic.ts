@@ -1,4 +1,5 @@
 import source from '../../shaders/quant_dynamic.wgsl?raw';
+import shared from '../../shaders/quantize.wgsl?raw';
 import { type ActBits, qMax } from '../format/scheme';
 import { type KernelContext, makeOp, type Op, requireShape } from './op';
 import { type QuantizedOutput, type QuantizerTuning, quantizerThreads } from './quantizer';
@@ -34,7 +35,7 @@ export async function quantDynamic(context: KernelContext, args: QuantDynamicArg
   });
   return makeOp(context, {
     label,
-    source,
+    source: `${shared}\n${source}`,
     constants: { WORKGROUP: threads },
     bindings: [params, args.step, args.x, args.q, args.qmeta],
     grid: (numTokens) => [numTokens, 1, 1],

@@ -1,3 +1,4 @@
+import shared from '../../shaders/quantize.wgsl?raw';
 import source from '../../shaders/rmsnorm_quant_dynamic.wgsl?raw';
 import { type ActBits, qMax } from '../format/scheme';
 import { type KernelContext, makeOp, type Op, requireShape } from './op';
@@ -46,7 +47,7 @@ export async function rmsnormQuantDynamic(
   });
   return makeOp(context, {
     label,
-    source,
+    source: `${shared}\n${source}`,
     constants: { WORKGROUP: threads },
     bindings: [params, args.step, args.x, args.weight, args.q, args.qmeta],
     grid: (numTokens) => [numTokens, 1, 1],

@@ -1,3 +1,4 @@
+import shared from '../../shaders/quantize.wgsl?raw';
 import source from '../../shaders/rmsnorm_quant_static.wgsl?raw';
 import { type ActBits, qMax } from '../format/scheme';
 import { type KernelContext, makeOp, type Op, requireShape } from './op';
@@ -44,7 +45,7 @@ export async function rmsnormQuantStatic(context: KernelContext, args: RmsnormQu
   });
   return makeOp(context, {
     label,
-    source,
+    source: `${shared}\n${source}`,
     constants: { WORKGROUP: threads },
     bindings: [params, args.step, args.x, args.gather, args.mult, args.q, args.qmeta],
     grid: (numTokens) => [numTokens, 1, 1],

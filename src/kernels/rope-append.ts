@@ -1,3 +1,4 @@
+import shared from '../../shaders/rope.wgsl?raw';
 import source from '../../shaders/rope_append.wgsl?raw';
 import { foldGrid, type KernelContext, makeOp, type Op, requireShape } from './op';
 
@@ -35,7 +36,7 @@ export function ropeAppend(context: KernelContext, args: RopeAppendArgs): Promis
   const units = ((numHeads + 2 * numKvHeads) * headDim) / 2;
   return makeOp(context, {
     label: 'rope_append',
-    source,
+    source: `${shared}\n${source}`,
     constants: { WORKGROUP: workgroup },
     bindings: [params, args.step, args.table, args.qkv, args.keyCache, args.valueCache],
     grid: (numTokens) => [...foldGrid(Math.ceil((numTokens * units) / workgroup)), 1],

@@ -1,3 +1,4 @@
+import shared from '../../shaders/silu.wgsl?raw';
 import source from '../../shaders/silu_mul.wgsl?raw';
 import { foldGrid, type KernelContext, makeOp, type Op } from './op';
 
@@ -17,7 +18,7 @@ export function siluMul(context: KernelContext, args: SiluMulArgs): Promise<Op> 
   const params = context.arena.uniform('silu_mul.params', { F: args.ffnSize });
   return makeOp(context, {
     label: 'silu_mul',
-    source,
+    source: `${shared}\n${source}`,
     constants: { WORKGROUP: workgroup },
     bindings: [params, args.step, args.gateUp, args.y],
     grid: (numTokens) => [...foldGrid(Math.ceil((numTokens * args.ffnSize) / workgroup)), 1],

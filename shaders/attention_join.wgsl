@@ -1,0 +1,15 @@
+// Shared by the kernels that join attention's pieces (it is put in front of them): online softmax (Milakov and
+// Gimelshein, 2018). One text, so that pieces joined anywhere give the same bits.
+
+const lowest = -3.4e38;
+
+struct JoinFactors {
+  m: f32, // joined maximum
+  so_far: f32, // factor of the sums so far
+  piece: f32, // factor of the sums of the piece
+}
+
+fn join_factors(m: f32, piece_m: f32) -> JoinFactors {
+  let joined = max(m, piece_m);
+  return JoinFactors(joined, exp(m - joined), exp(piece_m - joined));
+}

@@ -1,0 +1,109 @@
+// Shared by the attention kernels (it is put in front of them, behind attention_join.wgsl): one piece of at most LANES keys
+// against one query, with LANES invocations. The kernel brings `params.Dh` and the cache as key_chunk and value_chunk.
+//
+// A "chunk" is 8 elements of a cache row, one 16-byte load. Scores: 4 lanes per key, each with every fourth chunk, so
+// that a key is read in runs of 64 bytes. Values: C = ceil(Dh / 8) neighbouring lanes read a row; floor(LANES / C) such
+// groups take the keys in turn and are added in order. Float32 throughout.
+// Preconditions: LANES a multiple of 16, Dh even and at most LANES.
+
+override LANES: u32 = 256; // of a workgroup, and keys of a piece
+override value_pitch = LANES + 4u;
+
+var<workgroup> query: array<vec4f, LANES / 4u>; // [Dh] scaled, 0 beyond
+// First score parts [P keys, 4 lanes], then value sums [8 elements of a chunk, lane]: one array, because software
+// adapters take compile time for every word of workgroup memory. Pitch: a subgroup's reads then fall into distinct banks.
+var<workgroup> scratch: array<f32, 8u * value_pitch>;
+var<workgroup> maxima: array<f32, 16>;
+var<workgroup> scores: array<f32, LANES>; // scores, then exp(s - m)
+var<workgroup> group_sums: array<f32, LANES>; // [groups] sums of exp(s - m)
+
+fn low_half(chunk: vec4u) -> vec4f {
+  return vec4f(unpack2x16float(chunk.x), unpack2x16float(chunk.y));
+}
+
+fn high_half(chunk: vec4u) -> vec4f {
+  return vec4f(unpack2x16float(chunk.z), unpack2x16float(chunk.w));
+}
+
+// Score of key `lane` of the piece whose first cache row starts at word `first`; unused lanes get `lowest`.
+fn piece_score(first: u32, count: u32, lane: u32) -> f32 {
+  let chunks = (params.Dh + 7u) / 8u;
+  let half = params.Dh / 2u;
+  for (var key = lane / 4u; key < count; key += LANES / 4u) {
+    var sum = 0.0;
+    for (var c = lane % 4u; c < chunks; c += 4u) {
+      let chunk = key_chunk(first + key * half, c);
+      sum += dot(low_half(chunk), query[2u * c]) + dot(high_half(chunk), query[2u * c + 1u]);
+    }
+    scratch[4u * key + lane % 4u] = sum;
+  }
+  workgroupBarrier();
+  if (lane >= count) {
+    return lowest;
+  }
+  let first_part = 4u * lane;
+  return (scratch[first_part] + scratch[first_part + 1u]) + (scratch[first_part + 2u] + scratch[first_part + 3u]);
+}
+
+fn maximum(score: f32, lane: u32) -> f32 {
+  scores[lane] = score;
+  workgroupBarrier();
+  if (lane < 16u) {
+    var m = lowest;
+    for (var i = lane; i < LANES; i += 16u) {
+      m = max(m, scores[i]);
+    }
+    maxima[lane] = m;
+  }
+  workgroupBarrier();
+  var m = lowest;
+  for (var i = 0u; i < 16u; i++) {
+    m = max(m, maxima[i]);
+  }
+  return m;
+}
+
+struct Piece {
+  m: f32, // maximal score
+  l: f32, // sum of exp(s - m)
+  o: f32, // sum of exp(s - m) v[d], d = lane
+}
+
+// The piece of `count` keys whose rows start at word `first` of both caches. m and l are the same in every lane.
+fn attend(first: u32, count: u32, lane: u32) -> Piece {
+  workgroupBarrier(); // the query is loaded, the piece before is read
+  let score = piece_score(first, count, lane);
+  let m = maximum(score, lane);
+  scores[lane] = exp(score - m);
+  workgroupBarrier();
+  let chunks = (params.Dh + 7u) / 8u;
+  let groups = min(LANES / chunks, count);
+  let group = lane / chunks;
+  if (group < groups) {
+    var low = vec4f();
+    var high = vec4f();
+    var sum = 0.0;
+    for (var key = group; key < count; key += groups) {
+      let chunk = value_chunk(first + key * (params.Dh / 2u), lane % chunks);
+      let weight = scores[key];
+      low = fma(vec4f(weight), low_half(chunk), low);
+      high = fma(vec4f(weight), high_half(chunk), high);
+      sum += weight;
+    }
+    for (var e = 0u; e < 4u; e++) {
+      scratch[e * value_pitch + lane] = low[e];
+      scratch[(e + 4u) * value_pitch + lane] = high[e];
+    }
+    if (lane % chunks == 0u) {
+      group_sums[group] = sum;
+    }
+  }
+  workgroupBarrier();
+  let own = lane % 8u * value_pitch + lane / 8u % chunks;
+  var piece = Piece(m, 0.0, 0.0);
+  for (var g = 0u; g < groups; g++) {
+    piece.l += group_sums[g];
+    piece.o += scratch[own + g * chunks];
+  }
+  return piece;
+}
