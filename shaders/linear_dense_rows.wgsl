@@ -2,8 +2,9 @@
 //
 //   x [T, K] f32, weight [rows, stride] f16 or f32  ->  y [T, N] f32, columns row_start .. row_start + rows
 //
-// One invocation per row and token, no workgroup memory and no barrier: what a software adapter runs fastest, and a
-// second reference for the others. A row's elements are added in order into four interleaved sums.
+// One invocation per row and TOKENS tokens, no workgroup memory and no barrier: what a software adapter runs fastest, and
+// a second reference for the others. Widening a half costs such an adapter more than using it, so each one is used for
+// several tokens. A token's elements are added in order into four interleaved sums, whatever T is.
 // Precondition: padding elements of a weight row are 0. Nothing is read of x beyond K.
 
 struct Params {
@@ -18,6 +19,9 @@ struct Step {
   num_tokens: u32,
 }
 
+override TOKENS: u32 = 4; // 1 (decode) or 4 (prefill); a last group of fewer repeats its last token and stores it once
+
+override K_ALIGN: u32 = 8; // 8, 4 or 1: the largest of these that divides K
 override F16: bool = true; // weights are halves, low half first; else floats
 override SINGLE_ROW: bool = false; // row 0 of x only, whatever num_tokens says
 override HAS_BIAS: bool = false;
@@ -26,43 +30,32 @@ override WORKGROUP: u32 = 64;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> step: Step;
-@group(0) @binding(2) var<storage, read> x: array<f32>; // [T, K]
+@group(0) @binding(2) var<storage, read> x: array<vec4f>; // [T, K] floats, seen in fours
 @group(0) @binding(3) var<storage, read> weight: array<vec4u>; // [rows, quads]
 @group(0) @binding(4) var<storage, read> bias: array<f32>; // [N]
 @group(0) @binding(5) var<storage, read_write> y: array<f32>; // [T, N]
 
-// Elements k .. k + 3 of the token that starts at `base`, 0 beyond K.
-fn x_four(base: u32, k: u32) -> vec4f {
-  if (k + 4u <= params.K) {
-    return vec4f(x[base + k], x[base + k + 1u], x[base + k + 2u], x[base + k + 3u]);
+fn x_element(token: u32, k: u32) -> f32 {
+  if (k >= params.K) {
+    return 0.0;
   }
-  var four = vec4f();
-  for (var e = 0u; k + e < params.K; e++) {
-    four[e] = x[base + k + e];
-  }
-  return four;
+  let i = token * params.K + k;
+  return x[i / 4u][i % 4u];
 }
 
-@compute @workgroup_size(WORKGROUP)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-        @builtin(local_invocation_index) index: u32) {
-  let row = (group.y * groups.x + group.x) * WORKGROUP + index;
-  let token = group.z;
-  if (row >= params.rows || (!SINGLE_ROW && token >= step.num_tokens)) {
-    return;
+// Elements 4i .. 4i + 3 of a token, 0 beyond K.
+fn x_four(token: u32, i: u32) -> vec4f {
+  if (K_ALIGN == 1u) {
+    let k = 4u * i;
+    return vec4f(x_element(token, k), x_element(token, k + 1u), x_element(token, k + 2u), x_element(token, k + 3u));
   }
-  let x_base = token * params.K;
-  let base = row * params.quads;
-  var acc = vec4f();
-  for (var i = 0u; i < params.quads; i++) {
-    let quad = weight[base + i];
-    if (F16) {
-      acc = fma(vec4f(unpack2x16float(quad.x), unpack2x16float(quad.y)), x_four(x_base, 8u * i), acc);
-      acc = fma(vec4f(unpack2x16float(quad.z), unpack2x16float(quad.w)), x_four(x_base, 8u * i + 4u), acc);
-    } else {
-      acc = fma(bitcast<vec4f>(quad), x_four(x_base, 4u * i), acc);
-    }
+  if (K_ALIGN == 4u && 4u * i >= params.K) {
+    return vec4f();
   }
+  return x[token * (params.K / 4u) + i];
+}
+
+fn store(token: u32, row: u32, acc: vec4f) {
   var sum = (acc.x + acc.y) + (acc.z + acc.w);
   let n = params.row_start + row;
   if (HAS_BIAS) {
@@ -72,4 +65,56 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     sum += y[token * params.N + n];
   }
   y[token * params.N + n] = sum;
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+        @builtin(local_invocation_index) index: u32) {
+  let row = (group.y * groups.x + group.x) * WORKGROUP + index;
+  let tokens = select(step.num_tokens, 1u, SINGLE_ROW);
+  let t0 = group.z * TOKENS;
+  if (row >= params.rows || t0 >= tokens) {
+    return;
+  }
+  let t1 = min(t0 + 1u, tokens - 1u);
+  let t2 = min(t0 + 2u, tokens - 1u);
+  let t3 = min(t0 + 3u, tokens - 1u);
+  let base = row * params.quads;
+  var acc0 = vec4f();
+  var acc1 = vec4f();
+  var acc2 = vec4f();
+  var acc3 = vec4f();
+  for (var i = 0u; i < params.quads; i++) {
+    let quad = weight[base + i];
+    let at = select(i, 2u * i, F16);
+    var four = bitcast<vec4f>(quad);
+    if (F16) {
+      four = vec4f(unpack2x16float(quad.x), unpack2x16float(quad.y));
+    }
+    acc0 = fma(four, x_four(t0, at), acc0);
+    if (TOKENS > 1u) {
+      acc1 = fma(four, x_four(t1, at), acc1);
+      acc2 = fma(four, x_four(t2, at), acc2);
+      acc3 = fma(four, x_four(t3, at), acc3);
+    }
+    if (F16) {
+      four = vec4f(unpack2x16float(quad.z), unpack2x16float(quad.w));
+      acc0 = fma(four, x_four(t0, at + 1u), acc0);
+      if (TOKENS > 1u) {
+        acc1 = fma(four, x_four(t1, at + 1u), acc1);
+        acc2 = fma(four, x_four(t2, at + 1u), acc2);
+        acc3 = fma(four, x_four(t3, at + 1u), acc3);
+      }
+    }
+  }
+  store(t0, row, acc0);
+  if (t1 > t0 && TOKENS > 1u) {
+    store(t1, row, acc1);
+  }
+  if (t2 > t1 && TOKENS > 1u) {
+    store(t2, row, acc2);
+  }
+  if (t3 > t2 && TOKENS > 1u) {
+    store(t3, row, acc3);
+  }
 }

@@ -70,13 +70,18 @@ function chooseKernel(context: KernelContext, args: LinearDenseArgs): KernelChoi
 }
 
 function rowsSpec(args: LinearDenseArgs): KernelChoice {
-  const { K_ALIGN: _, ...constants } = sharedConstants(args);
   const [x, y] = foldGrid(Math.ceil(args.rows / rowsWorkgroup));
+  const tokens = args.kind === 'vector' ? 1 : 4; // that one invocation takes
   return {
     label: 'linear_dense_rows',
     source: rowsSource,
-    constants: { ...constants, SINGLE_ROW: args.singleRow ? 1 : 0, WORKGROUP: rowsWorkgroup },
-    grid: (numTokens) => [x, y, args.singleRow ? 1 : numTokens],
+    constants: {
+      ...sharedConstants(args),
+      SINGLE_ROW: args.singleRow ? 1 : 0,
+      WORKGROUP: rowsWorkgroup,
+      TOKENS: tokens,
+    },
+    grid: (numTokens) => [x, y, args.singleRow ? 1 : Math.ceil(numTokens / tokens)],
   };
 }
 
