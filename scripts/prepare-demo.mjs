@@ -20,12 +20,12 @@ const run = (...args) =>
 
 run('scripts/demo-text.mjs', textFolder);
 const models = artifacts.map(({ id, name, scheme, actBits }) => {
-  const path = `public/models/${id}`;
+  const folder = `public/models/${id}`;
   const quantized = actBits === null ? [] : ['--act-bits', String(actBits), '--calibration', ...calibration];
-  const args = ['models/demo-chat-8m', '--out', path, '--name', name, '--scheme', scheme, ...quantized];
+  const args = ['models/demo-chat-8m', '--out', folder, '--name', name, '--scheme', scheme, ...quantized];
   const summary = JSON.parse(run('cli/mergequant.mjs', 'prepare', ...args, '--force', '--json'));
-  const manifestBytes = readFileSync(join(root, path, 'manifest.json')).length;
-  process.stderr.write(`${path}: ${summary.bytes} bytes in ${summary.seconds.toFixed(1)} s\n`);
-  return { id, name, path: `models/${id}`, scheme, actBits, bytes: summary.bytes + manifestBytes };
+  const manifestBytes = readFileSync(join(root, folder, 'manifest.json')).length;
+  process.stderr.write(`${folder}: ${summary.bytes} bytes in ${summary.seconds.toFixed(1)} s\n`);
+  return { id, name, path: id, scheme, actBits, bytes: summary.bytes + manifestBytes };
 });
 writeFileSync(join(root, 'public/models/index.json'), `${JSON.stringify({ models }, null, 1)}\n`);

@@ -28,6 +28,10 @@ function choice(flags: string, description: string, values: readonly string[], p
 export function register(program: Command): void {
   const preset = prepareDefaults;
   const bits = new Option('--act-bits <bits>', 'bits of activations: 4 or 8');
+  const clipLoss = new Option(
+    '--clip-loss <loss>',
+    'what clip ratios minimize (paper for 4 bits, output for 8)',
+  );
   program
     .command('prepare')
     .description('turn a Hugging Face Llama folder into an artifact for the page')
@@ -44,10 +48,10 @@ export function register(program: Command): void {
       ),
     )
     .option('--alpha <a>', 'outliers are above mean + a standard deviations', positive, preset.alpha)
-    .addOption(choice('--clip-loss <loss>', 'what clip ratios minimize', clipLosses, preset.clipLoss))
+    .addOption(clipLoss.choices(clipLosses))
     .option('--calibration <file...>', 'plain text (.txt) or conversations (.jsonl)', [...preset.calibration])
     .option('--samples <n>', 'calibration sequences, shared among the files', wholeNumber(1), preset.samples)
-    .option('--sequence <n>', 'tokens per sequence', wholeNumber(2), preset.sequence)
+    .option('--sequence <n>', 'tokens per sequence (default: 512 or the context)', wholeNumber(2))
     .option('--seed <n>', 'chooses the calibration text', wholeNumber(0), preset.seed)
     .option('--name <text>', 'what the page shows')
     .option('--force', 'replace the artifact that is there')

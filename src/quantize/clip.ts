@@ -4,7 +4,7 @@ import { clamp, intRange, type Matrix, matrix, roundHalfEven } from './matrix';
 import { tokenIntegers } from './migrate';
 import { LinearMap } from './products';
 import { outlierThreshold } from './reconstruct';
-import { channelScales, ratioGrid, tensorScales } from './scales';
+import { channelScales, ratioGrid, tensorRatioGrid, tensorScales } from './scales';
 
 /**
  * What a channel's clip ratio minimizes, with X̃ = s·q and W̃' the rounded migrated weight:
@@ -100,11 +100,15 @@ export function clipChannels(inputs: ClipInputs, loss: ClipLoss, alpha: number):
 }
 
 /** The ratio whose rounded rows change the linear's output least: min_r ‖(X − X̃(r))·Wᵀ‖². */
-async function leastOutputError(inputs: ClipInputs, rounded: (ratio: number) => Matrix): Promise<number> {
+async function leastOutputError(
+  inputs: ClipInputs,
+  ratios: readonly number[],
+  rounded: (ratio: number) => Matrix,
+): Promise<number> {
   const map = await LinearMap.load(inputs.weights);
   let best = 1;
   let least = Number.POSITIVE_INFINITY;
-  for (const ratio of ratioGrid) {
+  for (const ratio of ratios) {
     const approximated = rounded(ratio);
     const difference = inputs.rows.data.map((value, i) => value - approximated.data[i]!);
     const { data } = await map.apply(matrix(inputs.rows.rows, inputs.rows.cols, difference));
@@ -121,7 +125,7 @@ async function leastOutputError(inputs: ClipInputs, rounded: (ratio: number) => 
 /** One ratio r for per-token dynamic scales s_t = r·max|x_t|/Qmax, by the linear's output error. */
 export function clipTokens(inputs: ClipInputs): Promise<number> {
   const { rows, actBits } = inputs;
-  return leastOutputError(inputs, (ratio) => {
+  return leastOutputError(inputs, ratioGrid, (ratio) => {
     const { integers, scales } = tokenIntegers(rows, ratio, actBits);
     const data = integers.data.map((q, i) => q * scales[Math.floor(i / rows.cols)]!);
     return matrix(rows.rows, rows.cols, data);
@@ -131,7 +135,7 @@ export function clipTokens(inputs: ClipInputs): Promise<number> {
 /** One ratio r for a per-tensor static scale s = r·max|X|/Qmax, by the linear's output error. */
 export function clipTensor(inputs: ClipInputs): Promise<number> {
   const { rows, absMax, actBits } = inputs;
-  return leastOutputError(inputs, (ratio) => {
+  return leastOutputError(inputs, tensorRatioGrid, (ratio) => {
     const scale = tensorScales(absMax, actBits, ratio)[0]!;
     const limit = qMax(actBits);
     const round = (value: number) =>

@@ -30,12 +30,13 @@ export interface PrepareOptions {
   readonly reconstruct: ReconstructMode;
   /** Threshold of Eq. 6 in standard deviations, above 0. */
   readonly alpha: number;
-  readonly clipLoss: ClipLoss;
+  /** Default: what measured better, `paper` for 4-bit and `output` for 8-bit activations. */
+  readonly clipLoss?: ClipLoss;
   /** Text (.txt) and conversation (.jsonl) files. */
   readonly calibration: readonly string[];
   readonly samples: number;
-  /** Longest calibration sequence in tokens; at most the model's context. */
-  readonly sequence: number;
+  /** Longest calibration sequence in tokens, at most the model's context; default 512 or the context. */
+  readonly sequence?: number;
   readonly seed: number;
   /** Shown to users; default: the checkpoint folder's name and the scheme. */
   readonly name?: string;
@@ -51,10 +52,8 @@ export const prepareDefaults = {
   actBits: 4,
   reconstruct: 'pad',
   alpha: 5,
-  clipLoss: 'output',
   calibration: [],
   samples: 64,
-  sequence: 512,
   seed: 1,
 } as const satisfies Partial<PrepareOptions>;
 
@@ -98,37 +97,45 @@ function parseTokenizer(files: ReadonlyMap<string, Uint8Array>): ChatTokenizer {
   return ChatTokenizer.fromFiles(new Map(texts));
 }
 
-/** The calibration tokens, or null when no file was given. @throws CalibrationMissingError where the scheme needs them */
+const defaultSequence = 512;
+
+/** @throws CalibrationMissingError where the scheme cannot do without */
+function requireCalibration({ scheme, samples }: PrepareOptions): void {
+  const modes = schemeModes[scheme];
+  if (modes.norm !== 'static' && modes.projection !== 'static') return;
+  throw new CalibrationMissingError(
+    `scheme ${scheme} fixes activation scales in advance, from text like the model's own use: give --calibration with ` +
+      '.txt files (plain text) or .jsonl files (one {"messages":[{"role":"user","content":"…"},…]} a line); ' +
+      `about ${samples * defaultSequence} tokens are enough`,
+  );
+}
+
+/** The calibration tokens, or null when no file was given and the scheme can do without. */
 async function readCalibration(
   options: PrepareOptions,
   tokenizer: ChatTokenizer,
   checkpoint: Checkpoint,
 ): Promise<CalibrationSet | null> {
-  const { scheme, calibration } = options;
-  if (calibration.length === 0) {
-    const modes = schemeModes[scheme];
-    if (modes.norm !== 'static' && modes.projection !== 'static') return null;
-    throw new CalibrationMissingError(
-      `scheme ${scheme} fixes activation scales in advance, from text like the model's own use: give --calibration with ` +
-        '.txt files (plain text) or .jsonl files (one {"messages":[{"role":"user","content":"…"},…]} a line); ' +
-        `about ${options.samples * options.sequence} tokens are enough`,
-    );
+  if (options.calibration.length === 0) {
+    requireCalibration(options);
+    return null;
   }
   const { maxPositionEmbeddings, vocabSize } = checkpoint.config;
-  if (options.sequence > maxPositionEmbeddings || options.sequence < 2) {
+  const sequence = options.sequence ?? Math.min(defaultSequence, maxPositionEmbeddings);
+  if (sequence > maxPositionEmbeddings || sequence < 2) {
     const expected = `2 to the model's ${maxPositionEmbeddings} tokens`;
-    throw new RangeError(`calibration sequence: expected ${expected}, found ${options.sequence}`);
+    throw new RangeError(`calibration sequence: expected ${expected}, found ${sequence}`);
   }
-  const set = await loadCalibration(calibration, tokenizer, {
+  const random = seededRandom(options.seed);
+  const set = await loadCalibration(options.calibration, tokenizer, {
     samples: options.samples,
-    sequence: options.sequence,
-    random: seededRandom(options.seed),
+    sequence,
+    random,
   });
   const largest = set.sequences.flat().reduce((a, b) => Math.max(a, b), 0);
   if (largest >= vocabSize) {
-    throw new FormatError(
-      `tokenizer.json: expected token ids below ${vocabSize}, the vocabulary of config.json, found ${largest}`,
-    );
+    const expected = `token ids below ${vocabSize}, the vocabulary of config.json`;
+    throw new FormatError(`tokenizer.json: expected ${expected}, found ${largest}`);
   }
   return set;
 }
@@ -175,7 +182,14 @@ async function writeQuantizedLayers(
   onLayer: OnLayer,
 ): Promise<QuantSpec> {
   const { config } = checkpoint;
-  const method = { ...options, quantizeWeights: roundToNearest } as Method;
+  const method: Method = {
+    scheme: options.scheme as Method['scheme'],
+    actBits: options.actBits,
+    reconstruct: options.reconstruct,
+    alpha: options.alpha,
+    clipLoss: clipLossOf(options),
+    quantizeWeights: roundToNearest,
+  };
   const calibrate = await layerCalibrator(checkpoint, set, options.seed);
   const merged = schemeModes[options.scheme].norm === 'static' && options.scheme !== 'tensor-static';
   const reconstruct = merged ? options.reconstruct : 'none';
@@ -198,8 +212,12 @@ async function writeQuantizedLayers(
   return quantSoFar();
 }
 
+function clipLossOf({ clipLoss, actBits }: PrepareOptions): ClipLoss {
+  return clipLoss ?? (actBits === 4 ? 'paper' : 'output');
+}
+
 function provenance(options: PrepareOptions, set: CalibrationSet | null): Record<string, unknown> {
-  const { samples, sequence, seed, clipLoss } = options;
+  const { samples, seed } = options;
   return {
     tool: `mergequant-web ${version}`,
     checkpoint: basename(resolve(options.checkpoint)),
@@ -210,9 +228,9 @@ function provenance(options: PrepareOptions, set: CalibrationSet | null): Record
         sequences: set.sequences.length,
         tokens: set.tokens,
         samples,
-        sequence,
+        sequence: Math.max(...set.sequences.map(({ length }) => length)),
         seed,
-        clipLoss,
+        clipLoss: clipLossOf(options),
       },
     }),
   };

@@ -5,6 +5,12 @@ import type { Matrix } from './matrix';
 /** Clip ratios that are tried: 1.00, 0.95, …, 0.50. */
 export const ratioGrid: readonly number[] = Array.from({ length: 11 }, (_, i) => (20 - i) / 20);
 
+/**
+ * Ratios for one scale shared by all channels, 0.9^0 … 0.9^39 = 0.016: a few channels (and the first token's) are so much
+ * larger than the rest that the best shared scale lies far below the largest value.
+ */
+export const tensorRatioGrid: readonly number[] = Array.from({ length: 40 }, (_, i) => 0.9 ** i);
+
 /** Raises `absMax` [K] to the largest magnitudes of `rows` [T, K], channel by channel: a_k = max_t |x_tk|. */
 export function updateAbsMax(absMax: Float32Array, rows: Matrix): void {
   const { data, cols } = rows;
