@@ -2,18 +2,26 @@
 import { TextGenerator } from '../src/chat/text-generator';
 import { Engine } from '../src/engine/engine';
 import { EngineBusyError, InvalidRequestError } from '../src/engine/errors';
+import { crossCheck, SelfTestError, selfTest } from '../src/engine/self-test';
+import { WebGpuUnavailableError } from '../src/gpu/gpu';
 import { WeightsLoader } from '../src/model/weights-loader';
 import { type ArtifactProgress, type LoadedFiles, loadArtifact } from '../src/storage/load-artifact';
 import { type OpenArtifact, openArtifact, type StorageEnvironment } from '../src/storage/open-artifact';
+import { PauseGate } from '../src/storage/pause';
+import { storeFolder } from '../src/storage/store-folder';
 import { deleteStoredModel, listStoredModels } from '../src/storage/stored-models';
 import { ChatTokenizer } from '../src/tokenizer/chat-tokenizer';
 import { DeltaBatcher } from './delta-batcher';
+import { checkLimits, withShorterContext } from './fit';
 import { GpuSession } from './gpu-session';
 import type {
+  FolderProgress,
+  FolderRequest,
   GpuReport,
   LoadProgress,
   LoadRequest,
   ModelInfo,
+  SelfTestReport,
   StoredModelInfo,
   WireChatRequest,
   WireReply,
@@ -40,6 +48,10 @@ export class EngineHost {
   #session: GpuSession | null = null;
   #model: LoadedModel | null = null;
   #running: { readonly abort: AbortController; readonly done: Promise<unknown> } | null = null;
+  #pause = new PauseGate();
+  /** Why only kernels without optional features are used; null while the others compute rightly. */
+  #plainBecause: string | null = null;
+  #hasFailed = false;
 
   /** `onFailure` hears of a GPU that fails at any time. The model is gone then; `load` opens a new device. */
   constructor(environment: HostEnvironment, onFailure: (error: Error) => void) {
@@ -66,12 +78,18 @@ export class EngineHost {
   async load(request: LoadRequest, onProgress: (progress: LoadProgress) => void): Promise<ModelInfo> {
     await this.#stopRunning();
     return this.#run(async (signal) => {
+      this.#pause = new PauseGate();
       onProgress({ phase: 'manifest', doneBytes: 0, totalBytes: 0 });
       const artifact = await openArtifact(request.url, this.#environment.storage, signal);
       this.#unloadModel();
-      const session = await this.#openSession();
+      let session = await this.#openSession();
+      const contextLength = request.contextLength ?? artifact.manifest.config.maxPositionEmbeddings;
+      checkLimits(artifact.manifest, contextLength, session.gpu.device.limits);
+      const checked = await this.#checkGpu(session, artifact, contextLength);
+      session = checked.session;
       signal.throwIfAborted();
-      this.#model = await session.guard(this.#loadModel(session, artifact, request, onProgress, signal));
+      const work = this.#loadModel(session, artifact, contextLength, onProgress, signal, checked.report);
+      this.#model = await session.guard(work);
       return this.#model.info;
     });
   }
@@ -102,6 +120,15 @@ export class EngineHost {
     this.#running?.abort.abort();
   }
 
+  /** Holds a running download; it keeps what it has. */
+  pause(): void {
+    if (this.#running) this.#pause.pause();
+  }
+
+  resume(): void {
+    this.#pause.resume();
+  }
+
   async unload(): Promise<void> {
     await this.#stopRunning();
     this.#unloadModel();
@@ -113,6 +140,12 @@ export class EngineHost {
 
   deleteStored(url: string): Promise<void> {
     return deleteStoredModel(url, this.#environment.storage);
+  }
+
+  /** @throws FolderError, IntegrityError, ManifestError, or what the browser's storage throws */
+  storeFolder({ url, files }: FolderRequest, onProgress: (progress: FolderProgress) => void): Promise<void> {
+    const byName = new Map(files.map((file) => [file.name, file]));
+    return storeFolder(url, byName, this.#environment.storage, onProgress);
   }
 
   async #stopRunning(): Promise<void> {
@@ -135,57 +168,112 @@ export class EngineHost {
   }
 
   async #openSession(): Promise<GpuSession> {
-    if (this.#session?.failure) {
-      this.#session.close(); // frees whatever the failed model still holds
-      this.#session = null;
-    }
-    this.#session ??= await GpuSession.open(this.#environment.gpu, (error) => {
+    if (this.#session?.failure) this.#closeSession(); // frees whatever the failed model still holds
+    const onFailure = (error: Error) => {
       this.#model = null;
+      this.#hasFailed = true;
       this.#running?.abort.abort(error);
       this.#onFailure(error);
-    });
+    };
+    const plain = { without: ['subgroups', 'shader-f16', 'packed-dot'] } as const;
+    const options = this.#plainBecause === null ? {} : plain;
+    try {
+      this.#session ??= await GpuSession.open(this.#environment.gpu, onFailure, options);
+    } catch (error) {
+      if (!this.#hasFailed || !(error instanceof WebGpuUnavailableError)) throw error;
+      const words =
+        'the browser gives no GPU any more after its graphics process crashed: restart the browser';
+      throw new WebGpuUnavailableError(words, { cause: error });
+    }
     return this.#session;
+  }
+
+  #closeSession(): void {
+    this.#session?.close();
+    this.#session = null;
+  }
+
+  /**
+   * Holds this GPU against the reference, with kernels as the model's. Where the fast ones are wrong, the plain ones are tried.
+   * @throws SelfTestError when they are wrong, too
+   */
+  async #checkGpu(
+    session: GpuSession,
+    artifact: OpenArtifact,
+    contextLength: number,
+  ): Promise<{ session: GpuSession; report: SelfTestReport }> {
+    const start = performance.now();
+    try {
+      await session.guard(selfTest(session.gpu, artifact.manifest, contextLength));
+    } catch (error) {
+      if (!(error instanceof SelfTestError) || this.#plainBecause !== null) throw error;
+      this.#plainBecause = error.message;
+      this.#closeSession();
+      return this.#checkGpu(await this.#openSession(), artifact, contextLength);
+    }
+    return { session, report: { ms: performance.now() - start, plainBecause: this.#plainBecause } };
   }
 
   async #loadModel(
     session: GpuSession,
     artifact: OpenArtifact,
-    request: LoadRequest,
+    contextLength: number,
     onProgress: (progress: LoadProgress) => void,
     signal: AbortSignal,
+    report: SelfTestReport,
   ): Promise<LoadedModel> {
-    const loader = WeightsLoader.create(session.gpu, artifact.manifest);
-    let files: LoadedFiles;
+    const { loader, files } = await this.#fillWeights(session, artifact, contextLength, onProgress, signal);
+    const artifactBytes = totalBytes(artifact);
+    const done = { doneBytes: artifactBytes, totalBytes: artifactBytes };
+    onProgress({ phase: 'compile', ...done });
+    const weights = await loader.finish();
     try {
+      const tokenizer = ChatTokenizer.fromFiles(files.tokenizerFiles);
+      const engine = await Engine.create(session.gpu, weights, { contextLength });
+      onProgress({ phase: 'self-test', ...done });
+      const start = performance.now();
+      await crossCheck(engine);
+      signal.throwIfAborted();
+      const whole = { ...report, ms: report.ms + performance.now() - start };
+      const info = this.#describe(session, artifact, files, engine, whole);
+      return { info, engine, generator: new TextGenerator(engine, tokenizer) };
+    } catch (error) {
+      weights.arena.destroy();
+      throw withShorterContext(error, contextLength, false);
+    }
+  }
+
+  /** Allocates the weights, so that a GPU too small says so before the download, and fills them. */
+  async #fillWeights(
+    session: GpuSession,
+    artifact: OpenArtifact,
+    contextLength: number,
+    onProgress: (progress: LoadProgress) => void,
+    signal: AbortSignal,
+  ): Promise<{ loader: WeightsLoader; files: LoadedFiles }> {
+    const loader = WeightsLoader.create(session.gpu, artifact.manifest);
+    try {
+      await loader.allocated();
       const sink = {
         tensor: loader.write.bind(loader),
         // Bounds what the browser holds on its way to the GPU.
         shardDone: async () => void (await session.gpu.device.queue.onSubmittedWorkDone()),
       };
-      files = await loadArtifact(artifact, sink, this.#environment.storage, {
-        signal,
-        onProgress: throttled(onProgress),
-      });
+      const options = { signal, pause: this.#pause, onProgress: throttled(onProgress) };
+      return { loader, files: await loadArtifact(artifact, sink, this.#environment.storage, options) };
     } catch (error) {
       loader.destroy();
-      throw error;
-    }
-    const artifactBytes = totalBytes(artifact);
-    onProgress({ phase: 'compile', doneBytes: artifactBytes, totalBytes: artifactBytes });
-    const weights = await loader.finish();
-    try {
-      const tokenizer = ChatTokenizer.fromFiles(files.tokenizerFiles);
-      const engine = await Engine.create(session.gpu, weights, { contextLength: request.contextLength });
-      signal.throwIfAborted();
-      const info = this.#describe(session, artifact, files, engine);
-      return { info, engine, generator: new TextGenerator(engine, tokenizer) };
-    } catch (error) {
-      weights.arena.destroy();
-      throw error;
+      throw withShorterContext(error, contextLength, true);
     }
   }
 
-  #describe(session: GpuSession, artifact: OpenArtifact, files: LoadedFiles, engine: Engine): ModelInfo {
+  #describe(
+    session: GpuSession,
+    artifact: OpenArtifact,
+    files: LoadedFiles,
+    engine: Engine,
+    selfTest: SelfTestReport,
+  ): ModelInfo {
     const { manifest, url } = artifact;
     return {
       url,
@@ -198,6 +286,7 @@ export class EngineHost {
       storageProblem: files.storageProblem,
       gpuBytes: engine.memory,
       adapter: session.gpu.adapter,
+      selfTest,
       samplingDefaults: samplingDefaults(files.tokenizerFiles.get('generation_config.json')),
     };
   }

@@ -1,7 +1,9 @@
 /** The worker's entry: puts the engine behind the protocol. */
 import { expose, type Remote, releaseProxy } from 'comlink';
-import { sleep } from '../src/storage/download';
-import { openModelList, openShardStore } from '../src/storage/indexed-db';
+import { lazyShardStore, openBestShardStore } from '../src/storage/choose-store';
+import { networkTiming } from '../src/storage/download';
+import { openModelList } from '../src/storage/indexed-db';
+import { browserTurns } from '../src/storage/turns';
 import { EngineHost } from './engine-host';
 import { type EngineWorkerApi, serializeError, settle, type WireError } from './protocol';
 
@@ -12,9 +14,10 @@ const host = new EngineHost(
     gpu: navigator.gpu,
     secure: isSecureContext,
     storage: {
-      network: { fetch: (input, init) => fetch(input, init), sleep },
-      shards: openShardStore(),
+      network: { fetch: (input, init) => fetch(input, init), ...networkTiming },
+      shards: lazyShardStore(openBestShardStore),
       models: openModelList(),
+      turns: browserTurns(navigator.locks),
       now: () => Date.now(),
     },
   },
@@ -32,9 +35,14 @@ const api: EngineWorkerApi = {
     settle(() => host.load(request, onProgress).finally(() => release(onProgress))),
   chat: (request, onDelta) => settle(() => host.chat(request, onDelta).finally(() => release(onDelta))),
   cancel: () => settle(() => host.cancel()),
+  pause: () => settle(() => host.pause()),
+  resume: () => settle(() => host.resume()),
+  ping: () => settle(() => undefined),
   unload: () => settle(() => host.unload()),
   listStored: () => settle(() => host.listStored()),
   deleteStored: (url) => settle(() => host.deleteStored(url)),
+  storeFolder: (request, onProgress) =>
+    settle(() => host.storeFolder(request, onProgress).finally(() => release(onProgress))),
   watchFailure: (onFailure) =>
     settle(() => {
       reportFailure = onFailure;

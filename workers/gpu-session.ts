@@ -1,6 +1,6 @@
 /** One open GPU device, and what becomes of everything that waits for it when it fails. */
 import { DeviceLostError, GpuOperationError } from '../src/engine/errors';
-import { type Gpu, openGpu } from '../src/gpu/gpu';
+import { type Gpu, type OpenGpuOptions, openGpu } from '../src/gpu/gpu';
 
 export class GpuSession {
   /** Set once the device is lost or an operation failed outside of anybody's error scope. */
@@ -30,8 +30,12 @@ export class GpuSession {
   }
 
   /** @throws WebGpuUnavailableError */
-  static async open(entry: GPU | undefined, onFailure: (error: Error) => void): Promise<GpuSession> {
-    return new GpuSession(await openGpu(entry), onFailure);
+  static async open(
+    entry: GPU | undefined,
+    onFailure: (error: Error) => void,
+    options: OpenGpuOptions = {},
+  ): Promise<GpuSession> {
+    return new GpuSession(await openGpu(entry, options), onFailure);
   }
 
   /** `work`, or the device's failure if that comes first or caused the work's own. */

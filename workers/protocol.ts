@@ -3,9 +3,11 @@ import type { ProxyMarked, Remote } from 'comlink';
 import type { FinishReason, ReplyStats, SamplingOptions } from '../src/engine/types';
 import type { ActBits, SchemeName } from '../src/format/scheme';
 import type { AdapterSummary } from '../src/gpu/gpu';
+import type { ArtifactProgress } from '../src/storage/load-artifact';
+import type { FolderProgress } from '../src/storage/store-folder';
 import type { StoredModelInfo } from '../src/storage/stored-models';
 
-export type { StoredModelInfo };
+export type { FolderProgress, StoredModelInfo };
 
 /** Whether this browser can run the engine and, if not, why. */
 export type GpuReport =
@@ -25,9 +27,16 @@ export interface LoadRequest {
 }
 
 export interface LoadProgress {
-  readonly phase: 'manifest' | 'download' | 'verify' | 'upload' | 'compile';
+  readonly phase: 'manifest' | ArtifactProgress['phase'] | 'compile' | 'self-test';
   readonly doneBytes: number;
   readonly totalBytes: number;
+}
+
+/** An artifact folder from this computer. */
+export interface FolderRequest {
+  /** The address it is to be known by; nothing is fetched from there. */
+  readonly url: string;
+  readonly files: readonly File[];
 }
 
 export interface ModelInfo {
@@ -45,8 +54,16 @@ export interface ModelInfo {
   /** GPU bytes by category. */
   readonly gpuBytes: Readonly<Record<string, number>>;
   readonly adapter: AdapterSummary;
+  /** How this GPU did against the reference. */
+  readonly selfTest: SelfTestReport;
   /** What the model's generation_config.json says about sampling. */
   readonly samplingDefaults: Partial<SamplingOptions>;
+}
+
+export interface SelfTestReport {
+  readonly ms: number;
+  /** Why the kernels that need no optional feature are used; null when the fast ones compute rightly. */
+  readonly plainBecause: string | null;
 }
 
 export interface WireMessage {
@@ -88,9 +105,19 @@ export interface EngineWorkerApi {
   /** Streams text through `onDelta`; the reply holds the whole text. */
   chat(request: WireChatRequest, onDelta: (text: string) => void): Promise<WireResult<WireReply>>;
   cancel(): Promise<WireResult<void>>;
+  /** Holds a running download, which keeps what it has; `resume` lets it go on. */
+  pause(): Promise<WireResult<void>>;
+  resume(): Promise<WireResult<void>>;
+  /** Answers at once unless the worker hangs. */
+  ping(): Promise<WireResult<void>>;
   unload(): Promise<WireResult<void>>;
   listStored(): Promise<WireResult<StoredModelInfo[]>>;
   deleteStored(url: string): Promise<WireResult<void>>;
+  /** Checks an artifact folder and stores it under the address it can then be loaded from. */
+  storeFolder(
+    request: FolderRequest,
+    onProgress: (progress: FolderProgress) => void,
+  ): Promise<WireResult<void>>;
   /** `onFailure` hears of a GPU that fails, whether or not a call is pending. */
   watchFailure(onFailure: (error: WireError) => void): Promise<WireResult<void>>;
 }

@@ -2,6 +2,8 @@
 import { proxy, wrap } from 'comlink';
 import {
   type EngineWorkerApi,
+  type FolderProgress,
+  type FolderRequest,
   type GpuReport,
   type LoadProgress,
   type LoadRequest,
@@ -21,6 +23,11 @@ export class WorkerDiedError extends Error {
   override readonly name = 'WorkerDiedError';
 }
 
+/** Between two questions whether the worker still answers, while a call is pending. */
+const heartbeatMs = 5_000;
+/** Questions in a row without an answer after which it counts as hanging: a template or tokenizer that never ends. */
+const missedBeats = 4;
+
 /** The part of a Worker that the client uses; tests pass a message port. */
 export type WorkerLike = Pick<
   Worker,
@@ -31,6 +38,8 @@ export interface EngineClientOptions {
   readonly createWorker?: () => WorkerLike;
   /** Hears of a GPU or worker that fails while nothing is pending, too. The loaded model is gone then. */
   readonly onFailure?: (error: Error) => void;
+  /** For tests; default 5 s. Four unanswered in a row end the worker. */
+  readonly heartbeatMs?: number;
 }
 
 interface Connection {
@@ -72,6 +81,15 @@ export class EngineClient {
     return this.#call((engine) => engine.cancel());
   }
 
+  /** Holds the running download; it keeps what it has. */
+  pause(): Promise<void> {
+    return this.#call((engine) => engine.pause());
+  }
+
+  resume(): Promise<void> {
+    return this.#call((engine) => engine.resume());
+  }
+
   /** Frees the model's GPU memory. */
   unload(): Promise<void> {
     return this.#call((engine) => engine.unload());
@@ -85,6 +103,11 @@ export class EngineClient {
     return this.#call((engine) => engine.deleteStored(url));
   }
 
+  /** Stores an artifact folder from this computer. @throws RemoteError, WorkerDiedError */
+  storeFolder(request: FolderRequest, onProgress: (progress: FolderProgress) => void): Promise<void> {
+    return this.#call((engine) => engine.storeFolder(request, callback(onProgress)));
+  }
+
   /** Ends the worker at once; pending calls reject with WorkerDiedError. */
   terminate(): void {
     this.#connection?.die(new WorkerDiedError('the engine was terminated'));
@@ -92,8 +115,37 @@ export class EngineClient {
 
   async #call<T>(send: (engine: RemoteEngine) => Promise<WireResult<T>>): Promise<T> {
     this.#connection ??= this.#connect();
-    const { engine, died } = this.#connection;
-    return unwrap(await Promise.race([send(engine), died]));
+    const connection = this.#connection;
+    const stopHeartbeat = this.#watch(connection);
+    try {
+      return unwrap(await Promise.race([send(connection.engine), connection.died]));
+    } finally {
+      stopHeartbeat();
+    }
+  }
+
+  /**
+   * Asks a busy worker regularly whether it is alive. Beats are counted, not time: a page that the browser froze for an hour has
+   * missed none.
+   */
+  #watch({ engine, die }: Connection): () => void {
+    const everyMs = this.#options.heartbeatMs ?? heartbeatMs;
+    let unanswered = 0;
+    const timer = setInterval(() => {
+      if (unanswered >= missedBeats) {
+        const seconds = (unanswered * everyMs) / 1000;
+        die(new WorkerDiedError(`the engine's worker has not answered for ${seconds} s and was ended`));
+        return;
+      }
+      unanswered++;
+      engine.ping().then(
+        () => {
+          unanswered = 0;
+        },
+        () => undefined, // a worker that cannot be asked counts as one that does not answer
+      );
+    }, everyMs);
+    return () => clearInterval(timer);
   }
 
   #connect(): Connection {

@@ -21,12 +21,22 @@ const swiftShaderIcds = [
  */
 const softwareFlags = ['enable-dawn-features=disable_workgroup_init'];
 
+export interface NodeGpuOptions extends OpenGpuOptions {
+  /** Allow Dawn's unsafe APIs: experimental features such as subgroup matrices become visible. */
+  readonly experimental?: boolean;
+  /** Timestamps in nanoseconds instead of multiples of 32 µs (benchmarks). */
+  readonly exactTimestamps?: boolean;
+}
+
 /** `DAWN_NODE` names a dawn.node file to load where the npm package is not installed. */
 async function loadDawn(): Promise<Dawn> {
   const path = process.env.DAWN_NODE;
   if (path) return createRequire(import.meta.url)(path) as Dawn;
   return (await import('webgpu')) as unknown as Dawn;
 }
+
+const exactTimestampFlags = ['disable-dawn-features=timestamp_quantization'];
+const experimentalFlags = ['enable-dawn-features=allow_unsafe_apis'];
 
 /** Keeps the Dawn instances alive: a device must not outlive the instance it came from. */
 const instances: GPU[] = [];
@@ -35,19 +45,31 @@ const instances: GPU[] = [];
  * Opens a GPU from Node. `MERGEQUANT_ADAPTER=swiftshader` asks for the software adapter; `VK_DRIVER_FILES` is honoured.
  * @throws WebGpuUnavailableError when neither a GPU nor a software driver is there.
  */
-export async function openNodeGpu(options: OpenGpuOptions = {}): Promise<Gpu> {
+export async function openNodeGpu(options: NodeGpuOptions = {}): Promise<Gpu> {
+  const flags = [
+    ...(options.experimental ? experimentalFlags : []),
+    ...(options.exactTimestamps ? exactTimestampFlags : []),
+  ];
+  return (await openNodeEntry((entry) => openGpu(entry, options), flags)).opened;
+}
+
+/** What `navigator.gpu` is in a browser, once `open` has succeeded with it. */
+async function openNodeEntry<T>(
+  open: (entry: GPU) => Promise<T>,
+  extraFlags: readonly string[] = [],
+): Promise<{ entry: GPU; opened: T }> {
   const dawn = await loadDawn();
   Object.assign(globalThis, dawn.globals);
-  const open = (flags: string[]) => {
-    const instance = dawn.create(flags);
-    instances.push(instance);
-    return openGpu(instance, options);
+  const attempt = async (flags: string[]) => {
+    const entry = dawn.create([...flags, ...extraFlags]);
+    instances.push(entry);
+    return { entry, opened: await open(entry) };
   };
   const software = swiftShaderIcds.find((path) => existsSync(path));
   if (process.env.MERGEQUANT_ADAPTER === 'swiftshader' && software) process.env.VK_DRIVER_FILES = software;
   const isSoftware = process.env.VK_DRIVER_FILES?.includes('swiftshader') ?? false;
   try {
-    return await open(isSoftware ? softwareFlags : []);
+    return await attempt(isSoftware ? softwareFlags : []);
   } catch (error) {
     if (!(error instanceof WebGpuUnavailableError) || process.env.VK_DRIVER_FILES) throw error;
     if (!software) {
@@ -56,6 +78,13 @@ export async function openNodeGpu(options: OpenGpuOptions = {}): Promise<Gpu> {
       );
     }
     process.env.VK_DRIVER_FILES = software;
-    return open(softwareFlags);
+    return attempt(softwareFlags);
   }
+}
+
+/** WebGPU's entry point for code that opens devices itself. @throws WebGpuUnavailableError */
+export async function nodeGpuEntry(): Promise<GPU> {
+  const { entry, opened } = await openNodeEntry((found) => openGpu(found));
+  opened.device.destroy();
+  return entry;
 }

@@ -1,9 +1,11 @@
 /** What the kernel tests share: one GPU per file, seeded inputs, sentinels around outputs, readable failures. */
 import { BufferArena, storageUsage } from '../gpu/arena';
 import type { Gpu, OpenGpuOptions } from '../gpu/gpu';
-import { openNodeGpu } from '../gpu/node';
+import { type NodeGpuOptions, openNodeGpu } from '../gpu/node';
 import { PipelineCache } from '../gpu/pipelines';
 import { encodeOp, type KernelContext, type Op } from './op';
+
+export { normals, random } from './random-numbers';
 
 /** Bit pattern of output words before a run: a float NaN, so an unwritten or overwritten word is seen. */
 const sentinel = 0x7fc0dead;
@@ -20,6 +22,12 @@ export const capabilitySets: readonly { name: string; options: OpenGpuOptions }[
   { name: 'a software adapter', options: { software: true } },
 ];
 
+/** Where the adapter has subgroup matrices: kernels on them are tested there and left out elsewhere. */
+export const experimentalSet: { name: string; options: NodeGpuOptions } = {
+  name: 'experimental features',
+  options: { software: false, experimental: true },
+};
+
 export class KernelBench implements KernelContext {
   readonly pipelines: PipelineCache;
   readonly arena: BufferArena;
@@ -29,7 +37,7 @@ export class KernelBench implements KernelContext {
     this.arena = new BufferArena(gpu.device);
   }
 
-  static async open(options: OpenGpuOptions = {}): Promise<KernelBench> {
+  static async open(options: NodeGpuOptions = {}): Promise<KernelBench> {
     return new KernelBench(await openNodeGpu(options));
   }
 
@@ -93,26 +101,6 @@ export class KernelBench implements KernelContext {
   async readInts(buffer: GPUBuffer, count: number): Promise<Int32Array<ArrayBuffer>> {
     return new Int32Array((await this.readOutput(buffer, count)).buffer);
   }
-}
-
-/** Seeded uniform numbers in [0, 1): mulberry32, so that a failing case can be repeated. */
-export function random(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
-/** `count` float32 values, standard normal times `scale`. */
-export function normals(count: number, seed: number, scale = 1): Float32Array<ArrayBuffer> {
-  const next = random(seed);
-  return Float32Array.from({ length: count }, () => {
-    const radius = Math.sqrt(-2 * Math.log(1 - next()));
-    return radius * Math.cos(2 * Math.PI * next()) * scale;
-  });
 }
 
 /** Throws, showing the worst element, unless every actual value is finite and within its tolerance of the reference. */

@@ -131,6 +131,15 @@ export class WeightsLoader {
     }
   }
 
+  /** Waits until the buffers exist. @throws GpuMemoryError when the GPU has no room for them; they are freed then */
+  async allocated(): Promise<void> {
+    const error = await this.#closeScope();
+    if (!error) return;
+    const bytes = this.#arena.totalBytes;
+    this.destroy();
+    throw new GpuMemoryError('model weights', bytes, error.message);
+  }
+
   /**
    * Completes the model. @throws WeightsError when a tensor is missing or came twice; GpuMemoryError when the GPU ran out
    * of memory. After either the buffers are freed.

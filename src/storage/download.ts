@@ -1,13 +1,22 @@
-/** Fetches one file of known length and hash: streamed, counted, hashed, tried again when the network stumbles. */
+/**
+ * Fetches one file of known length and hash: streamed, counted, hashed. A connection that breaks is taken up where it
+ * broke, with HTTP Range, when the server names the file's version by a strong ETag; otherwise the file starts over.
+ */
+import pRetry from 'p-retry';
 import { DownloadError, IntegrityError } from './errors';
+import type { PauseGate } from './pause';
 import { sha256Hex } from './sha256';
 
 /** The outside world, replaceable in tests. */
 export interface Network {
   readonly fetch: typeof fetch;
-  /** Resolves after `ms` milliseconds; rejects when the signal aborts. */
-  readonly sleep: (ms: number, signal?: AbortSignal) => Promise<void>;
+  /** Wait before the second attempt; each further wait is three times as long. */
+  readonly retryMs: number;
+  /** A connection that delivers nothing for this long counts as broken. There is no limit on the whole. */
+  readonly idleMs: number;
 }
+
+export const networkTiming = { retryMs: 500, idleMs: 30_000 } as const;
 
 export interface FileRequest {
   readonly url: string;
@@ -19,31 +28,36 @@ export interface FileRequest {
 
 export interface DownloadOptions {
   readonly signal?: AbortSignal;
+  readonly pause?: PauseGate;
   /** Bytes of the file received so far; falls back to 0 when an attempt starts over. */
   readonly onProgress?: (receivedBytes: number) => void;
   /** Called when the last byte is there and hashing starts. */
   readonly onVerify?: () => void;
 }
 
-/** Waits before the second, third and fourth attempt. */
-const retryDelaysMs = [500, 1500, 4500];
+/** Attempts in a row that may fail without bringing the file further. */
+const maxRetries = 3;
+/** A file whose hash is wrong is fetched once more: on the wire a bit flips once, on the server for good. */
+const maxWrongHashes = 2;
 
-/** A connection that delivers nothing for this long counts as broken. */
-const stallMs = 30_000;
+/** What has arrived of a file. */
+class Partial {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  received = 0;
+  /** The strong ETag of the version that the bytes belong to; null when there is none to resume by. */
+  validator: string | null = null;
+  /** Most bytes that were ever here: an attempt that gets no further has not brought the file further. */
+  farthest = 0;
+  wrongHashes = 0;
 
-export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    signal?.throwIfAborted();
-    const onAbort = () => {
-      clearTimeout(timer);
-      reject(signal?.reason);
-    };
-    const timer = setTimeout(() => {
-      signal?.removeEventListener('abort', onAbort);
-      resolve();
-    }, ms);
-    signal?.addEventListener('abort', onAbort, { once: true });
-  });
+  constructor(readonly request: FileRequest) {
+    this.bytes = new Uint8Array(request.bytes);
+  }
+
+  restart(): void {
+    this.received = 0;
+    this.validator = null;
+  }
 }
 
 /**
@@ -57,65 +71,151 @@ export async function downloadFile(
   network: Network,
   options: DownloadOptions = {},
 ): Promise<ArrayBuffer> {
-  for (let attempt = 0; ; attempt++) {
-    options.signal?.throwIfAborted();
-    options.onProgress?.(0);
-    try {
-      return await attemptDownload(request, network, options);
-    } catch (error) {
-      options.signal?.throwIfAborted();
-      const delayMs = retryDelaysMs[attempt];
-      const transient =
-        error instanceof IntegrityError || (error instanceof DownloadError && error.transient);
-      if (!transient || delayMs === undefined) throw error;
-      await network.sleep(delayMs, options.signal);
-    }
-  }
+  const { signal } = options;
+  signal?.throwIfAborted();
+  const partial = new Partial(request);
+  let before = 0;
+  return pRetry(
+    () => {
+      before = partial.farthest;
+      return attempt(partial, network, options);
+    },
+    {
+      retries: maxRetries,
+      minTimeout: network.retryMs,
+      factor: 3,
+      ...(signal ? { signal } : {}),
+      shouldRetry: ({ error }) => !signal?.aborted && mayPass(error, partial),
+      shouldConsumeRetry: () => partial.farthest <= before,
+    },
+  );
 }
 
-async function attemptDownload(
-  request: FileRequest,
-  network: Network,
-  options: DownloadOptions,
-): Promise<ArrayBuffer> {
-  const guard = stallGuard(options.signal);
+function mayPass(error: Error, partial: Partial): boolean {
+  if (!(error instanceof IntegrityError)) return error instanceof DownloadError && error.transient;
+  return error.what === 'length' || partial.wrongHashes < maxWrongHashes;
+}
+
+/** One attempt; being paused interrupts it without ending it. */
+async function attempt(partial: Partial, network: Network, options: DownloadOptions): Promise<ArrayBuffer> {
+  const { pause, signal } = options;
+  for (;;) {
+    await pause?.open(signal);
+    try {
+      await receive(partial, network, options);
+      break;
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (!pause?.paused) throw error;
+    }
+  }
+  options.onVerify?.();
+  const { request, bytes } = partial;
+  const found = await sha256Hex(bytes.buffer);
+  if (found === request.sha256) return bytes.buffer;
+  partial.restart();
+  partial.wrongHashes++;
+  throw new IntegrityError(request.name, 'SHA-256', request.sha256, found);
+}
+
+/** Requests what is missing and reads it. */
+async function receive(partial: Partial, network: Network, options: DownloadOptions): Promise<void> {
+  const { request } = partial;
+  const guard = idleGuard(network.idleMs, [options.signal, options.pause?.closing]);
   try {
-    // IndexedDB keeps the verified copy; a second one in the HTTP cache would only cost disk.
-    const response = await fetchFile(request.name, request.url, network, {
-      cache: 'no-store',
-      signal: guard.signal,
-    });
-    const bytes = await readBody(request, response, (receivedBytes) => {
+    const response = await requestRest(partial, network, guard.signal);
+    options.onProgress?.(partial.received);
+    await readBody(partial, response, () => {
       guard.alive();
-      options.onProgress?.(receivedBytes);
+      options.onProgress?.(partial.received);
     });
-    guard.stop();
-    options.onVerify?.();
-    const found = await sha256Hex(bytes);
-    if (found !== request.sha256) throw new IntegrityError(request.name, 'SHA-256', request.sha256, found);
-    return bytes;
   } finally {
     guard.stop();
   }
+  // Chromium reports a body that ends early as complete: only counting tells.
+  if (partial.received !== request.bytes) {
+    const found = `${partial.received} bytes`;
+    if (partial.validator === null) partial.restart();
+    throw new IntegrityError(request.name, 'length', `${request.bytes} bytes`, found);
+  }
 }
 
-/** Aborts a fetch with the caller's signal, or with a transient DownloadError-to-be when no byte comes for `stallMs`. */
-function stallGuard(outer: AbortSignal | undefined) {
-  const controller = new AbortController();
-  const onAbort = () => controller.abort(outer?.reason);
-  outer?.addEventListener('abort', onAbort, { once: true });
-  const expire = () => controller.abort(new Error(`nothing received for ${stallMs / 1000} s`));
-  let timer = setTimeout(expire, stallMs);
+/** The response to read on from `partial.received`: the rest of the same version, or the whole file. */
+async function requestRest(partial: Partial, network: Network, signal: AbortSignal): Promise<Response> {
+  const { name, url, bytes } = partial.request;
+  // IndexedDB keeps the verified copy; a second one in the HTTP cache would only cost disk.
+  const init: RequestInit = { cache: 'no-store', signal };
+  if (partial.validator === null || partial.received === bytes) partial.restart();
+  if (partial.received > 0) {
+    // The version is compared here: If-Range would cost other origins a preflight request.
+    const headers = { Range: `bytes=${partial.received}-` };
+    const response = await network.fetch(url, { ...init, headers }).catch((cause) => {
+      throw unreachable(name, url, cause);
+    });
+    if (isRest(response, partial)) return response;
+    if (response.status === 200 && !isWebPage(response)) {
+      partial.restart();
+      partial.validator = strongValidator(response);
+      return response;
+    }
+    await response.body?.cancel().catch(() => undefined);
+    partial.restart();
+  }
+  const response = await fetchFile(name, url, network, init);
+  partial.validator = strongValidator(response);
+  return response;
+}
+
+/** A 206 that continues exactly here, in the same version of the file. */
+function isRest(response: Response, { received, request, validator }: Partial): boolean {
+  if (response.status !== 206 || strongValidator(response) !== validator) return false;
+  const range = response.headers.get('content-range');
+  return range === null || range === `bytes ${received}-${request.bytes - 1}/${request.bytes}`;
+}
+
+/** The ETag, unless it is weak, or the body is compressed, so that offsets would count other bytes. */
+function strongValidator(response: Response): string | null {
+  if (response.headers.has('content-encoding')) return null;
+  const etag = response.headers.get('etag');
+  return etag?.startsWith('"') ? etag : null;
+}
+
+async function readBody(partial: Partial, response: Response, onReceived: () => void): Promise<void> {
+  const { request } = partial;
+  const reader = response.body?.getReader();
+  try {
+    for (;;) {
+      const chunk = await reader?.read();
+      if (!chunk || chunk.done) return;
+      if (partial.received + chunk.value.length > request.bytes) {
+        await reader?.cancel();
+        partial.restart();
+        throw new IntegrityError(request.name, 'length', `${request.bytes} bytes`, 'more bytes than that');
+      }
+      partial.bytes.set(chunk.value, partial.received);
+      partial.received += chunk.value.length;
+      partial.farthest = Math.max(partial.farthest, partial.received);
+      onReceived();
+    }
+  } catch (cause) {
+    if (cause instanceof IntegrityError) throw cause;
+    const reason = `the connection broke after ${partial.received} of ${request.bytes} bytes: ${messageOf(cause)}`;
+    throw new DownloadError(request.name, request.url, reason, true, { cause });
+  }
+}
+
+/** Aborts a fetch with one of `outer`, or when no byte comes for `idleMs`. */
+function idleGuard(idleMs: number, outer: readonly (AbortSignal | undefined)[]) {
+  const idle = new AbortController();
+  const expire = () => idle.abort(new Error(`nothing received for ${idleMs / 1000} s`));
+  let timer = setTimeout(expire, idleMs);
   return {
-    signal: controller.signal,
+    signal: AbortSignal.any([idle.signal, ...outer.filter((signal) => signal !== undefined)]),
     alive: () => {
       clearTimeout(timer);
-      timer = setTimeout(expire, stallMs);
+      timer = setTimeout(expire, idleMs);
     },
-    stop: () => {
-      clearTimeout(timer);
-      outer?.removeEventListener('abort', onAbort);
-    },
+    stop: () => clearTimeout(timer),
   };
 }
 
@@ -130,50 +230,26 @@ export async function fetchFile(
   try {
     response = await network.fetch(url, init);
   } catch (cause) {
-    throw new DownloadError(name, url, `no answer from the server: ${messageOf(cause)}`, true, { cause });
+    throw unreachable(name, url, cause);
   }
   if (!response.ok) {
     const transient = response.status >= 500 || response.status === 429 || response.status === 408;
     const words = response.status === 404 ? 'not found' : 'the server refused';
     throw new DownloadError(name, url, `${words} (HTTP ${response.status})`, transient);
   }
-  if (response.headers.get('content-type')?.includes('text/html')) {
+  if (isWebPage(response)) {
     const reason = 'the server answered with a web page, so this address holds no such file';
     throw new DownloadError(name, url, reason, false);
   }
   return response;
 }
 
-async function readBody(
-  request: FileRequest,
-  response: Response,
-  onReceived: (bytes: number) => void,
-): Promise<ArrayBuffer> {
-  const buffer = new Uint8Array(request.bytes);
-  const reader = response.body?.getReader();
-  let received = 0;
-  try {
-    for (;;) {
-      const chunk = await reader?.read();
-      if (!chunk || chunk.done) break;
-      if (received + chunk.value.length > request.bytes) {
-        await reader?.cancel();
-        throw new IntegrityError(request.name, 'length', `${request.bytes} bytes`, 'more bytes than that');
-      }
-      buffer.set(chunk.value, received);
-      received += chunk.value.length;
-      onReceived(received);
-    }
-  } catch (cause) {
-    if (cause instanceof IntegrityError) throw cause;
-    const reason = `the connection broke after ${received} of ${request.bytes} bytes: ${messageOf(cause)}`;
-    throw new DownloadError(request.name, request.url, reason, true, { cause });
-  }
-  // Chromium reports a body that ends early as complete: only counting tells.
-  if (received !== request.bytes) {
-    throw new IntegrityError(request.name, 'length', `${request.bytes} bytes`, `${received} bytes`);
-  }
-  return buffer.buffer;
+function isWebPage(response: Response): boolean {
+  return response.headers.get('content-type')?.includes('text/html') ?? false;
+}
+
+function unreachable(name: string, url: string, cause: unknown): DownloadError {
+  return new DownloadError(name, url, `no answer from the server: ${messageOf(cause)}`, true, { cause });
 }
 
 function messageOf(error: unknown): string {

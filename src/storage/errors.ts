@@ -38,3 +38,8 @@ export class ArtifactUrlError extends Error {
     super(`"${url}" is not the address of a model folder: ${reason}`);
   }
 }
+
+/** A folder from this computer that is no artifact, or lacks a file. */
+export class FolderError extends Error {
+  override readonly name = 'FolderError';
+}

@@ -2,7 +2,7 @@
 import { createStore, del, get, keys, set, values } from 'idb-keyval';
 import type { ModelList, ShardStore, StoredModel } from './stores';
 
-export function openShardStore(): ShardStore {
+export function openIndexedDbShardStore(): ShardStore {
   const store = createStore('mergequant-shards', 'shards');
   return {
     get: (sha256) => get<ArrayBuffer>(sha256, store),

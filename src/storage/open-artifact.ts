@@ -4,12 +4,15 @@ import { fetchFile, type Network } from './download';
 import { ArtifactUrlError, DownloadError } from './errors';
 import { parseManifestText } from './manifest-text';
 import type { ModelList, ShardStore } from './stores';
+import type { Turns } from './turns';
 
 /** Everything outside this room. */
 export interface StorageEnvironment {
   readonly network: Network;
   readonly shards: ShardStore;
   readonly models: ModelList;
+  /** Between tabs. */
+  readonly turns: Turns;
   /** Milliseconds since 1970. */
   readonly now: () => number;
 }

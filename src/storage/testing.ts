@@ -6,12 +6,13 @@ import { type StoredTensor, storedTensors, tensorSpecs } from '../format/tensors
 import type { StorageEnvironment } from './open-artifact';
 import { sha256Hex } from './sha256';
 import type { ModelList, ShardStore, StoredModel } from './stores';
+import { noTurns } from './turns';
 
 export const testUrl = 'https://models.test/tiny/';
 
-/** Byte `i` of the tensor called `name`: any change of place shows. */
+/** Byte `i` of the tensor called `name`: any change of place shows, and every number made of such bytes is finite. */
 export function testByte(name: string, i: number): number {
-  return (name.length * 31 + name.charCodeAt(name.length - 1) + i * 7) & 0xff;
+  return (name.length * 31 + name.charCodeAt(name.length - 1) + i * 7) & 0x3f;
 }
 
 const config: Manifest['config'] = {
@@ -124,14 +125,11 @@ export function chunked(bytes: ArrayBuffer, limit = bytes.byteLength): ReadableS
 export interface TestEnvironment extends StorageEnvironment {
   readonly shardMap: Map<string, ArrayBuffer>;
   readonly modelMap: Map<string, StoredModel>;
-  /** Every wait that was asked for; none is waited. */
-  readonly sleeps: number[];
 }
 
 export function testEnvironment(server: Pick<TestServer, 'fetch'>): TestEnvironment {
   const shardMap = new Map<string, ArrayBuffer>();
   const modelMap = new Map<string, StoredModel>();
-  const sleeps: number[] = [];
   const shards: ShardStore = {
     get: async (key) => shardMap.get(key)?.slice(0),
     put: async (key, bytes) => void shardMap.set(key, bytes.slice(0)),
@@ -145,6 +143,6 @@ export function testEnvironment(server: Pick<TestServer, 'fetch'>): TestEnvironm
     delete: async (url) => void modelMap.delete(url),
     list: async () => [...modelMap.values()],
   };
-  const network = { fetch: server.fetch, sleep: async (ms: number) => void sleeps.push(ms) };
-  return { network, shards, models, now: () => 1000, shardMap, modelMap, sleeps };
+  const network = { fetch: server.fetch, retryMs: 1, idleMs: 1000 };
+  return { network, shards, models, turns: noTurns, now: () => 1000, shardMap, modelMap };
 }

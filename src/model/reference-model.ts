@@ -1,0 +1,60 @@
+/** Random models of any layout: the same tensors on the GPU and, widened, for the reference. For tests and the self-test. */
+import { f16BitsToF32, f32ToF16Bits } from '../format/half';
+import { type ModelLayout, storedTensors, type TensorSpec, tensorSpecs } from '../format/tensors';
+import type { Gpu } from '../gpu/gpu';
+import { normals, random } from '../kernels/random-numbers';
+import type { RefTensors } from './forward.ref';
+import type { ModelWeights } from './weights';
+import { WeightsLoader } from './weights-loader';
+
+type Data =
+  | Float32Array<ArrayBuffer>
+  | Uint32Array<ArrayBuffer>
+  | Int32Array<ArrayBuffer>
+  | Uint16Array<ArrayBuffer>;
+
+/** Sensible magnitudes, so that activations neither vanish nor explode. */
+function randomTensor(spec: TensorSpec, layout: ModelLayout, seed: number): Data {
+  const count = spec.shape.reduce((product, size) => product * size, 1);
+  const D = layout.config.hiddenSize;
+  if (spec.name.endsWith('.gather')) return Uint32Array.from({ length: count }, (_, k) => (k * 7) % D);
+  if (spec.name.endsWith('.offset')) return Int32Array.from({ length: count }, (_, k) => (k % 3) - 1);
+  if (spec.name.endsWith('.mult')) return normals(count, seed).map((value) => 2.5 + 0.3 * value);
+  if (spec.name.endsWith('.scale')) return normals(count, seed).map((v) => (0.02 + 0.002 * v) / Math.sqrt(D));
+  if (spec.name.endsWith('norm.weight')) return normals(count, seed).map((value) => 1 + 0.2 * value);
+  if (spec.dtype === 'U32') {
+    const next = random(seed);
+    return Uint32Array.from({ length: count }, () => next() * 2 ** 32);
+  }
+  const wide = normals(count, seed, spec.shape.length === 2 ? 1 / Math.sqrt(spec.shape[1]!) : 0.1);
+  return spec.dtype === 'F16' ? new Uint16Array(f32ToF16Bits(wide)) : wide;
+}
+
+export interface RandomModel {
+  readonly layout: ModelLayout;
+  readonly data: ReadonlyMap<string, { readonly spec: TensorSpec; readonly data: Data }>;
+  readonly reference: RefTensors;
+}
+
+/** A model of random tensors. */
+export function randomModel(layout: ModelLayout, seed: number): RandomModel {
+  const data = new Map<string, { spec: TensorSpec; data: Data }>();
+  const reference = new Map<string, Float32Array | Uint32Array | Int32Array>();
+  tensorSpecs(layout).forEach((spec, i) => {
+    const values = randomTensor(spec, layout, seed * 1000 + i);
+    data.set(spec.name, { spec, data: values });
+    reference.set(spec.name, values instanceof Uint16Array ? f16BitsToF32(values) : values);
+  });
+  return { layout, data, reference };
+}
+
+/** Uploads a random model as an artifact would come: in row blocks of at most `maxTensorBytes`. */
+export function uploadModel(gpu: Gpu, model: RandomModel, maxTensorBytes = 20_000): Promise<ModelWeights> {
+  const loader = WeightsLoader.create(gpu, model.layout);
+  for (const stored of storedTensors(tensorSpecs(model.layout), maxTensorBytes)) {
+    const { data } = model.data.get(stored.tensor.name)!;
+    const rowBytes = data.byteLength / stored.tensor.shape[0]!;
+    loader.write(stored, new Uint8Array(data.buffer, rowBytes * stored.rowStart, stored.bytes));
+  }
+  return loader.finish();
+}

@@ -1,0 +1,59 @@
+/** Whether a model fits a GPU, before anything is downloaded or allocated; and what would fit instead. */
+import type { Manifest } from '../src/format/manifest';
+import { planMemory } from '../src/format/memory-plan';
+import { GpuMemoryError } from '../src/gpu/arena';
+
+/** A model that this GPU cannot hold with the context asked for. */
+export class ModelTooLargeError extends Error {
+  override readonly name = 'ModelTooLargeError';
+  constructor(
+    readonly buffer: string,
+    readonly wantedBytes: number,
+    readonly reason: string,
+    /** A context that may fit; null when no context does. */
+    readonly suggestedContextLength: number | null,
+    options?: ErrorOptions,
+  ) {
+    const advice =
+      suggestedContextLength === null
+        ? 'no shorter context helps: this model needs a larger GPU'
+        : `a context of ${suggestedContextLength} tokens may fit`;
+    super(
+      `this GPU cannot hold the model: ${buffer} takes ${wantedBytes} bytes, ${reason}; ${advice}`,
+      options,
+    );
+  }
+}
+
+/** Shorter contexts than this are of no use. */
+const leastContext = 128;
+
+/** @throws ModelTooLargeError when a buffer would exceed what the device binds */
+export function checkLimits(
+  manifest: Manifest,
+  contextLength: number,
+  limits: Pick<GPUSupportedLimits, 'maxBufferSize' | 'maxStorageBufferBindingSize'>,
+): void {
+  const most = Math.min(limits.maxBufferSize, limits.maxStorageBufferBindingSize);
+  const largest = largestBuffer(manifest, contextLength, most);
+  if (largest.bytes <= most) return;
+  let shorter = contextLength >> 1;
+  while (shorter >= leastContext && largestBuffer(manifest, shorter, most).bytes > most) shorter >>= 1;
+  const suggested = shorter >= leastContext ? shorter : null;
+  throw new ModelTooLargeError(largest.label, largest.bytes, `and it binds at most ${most}`, suggested);
+}
+
+function largestBuffer(manifest: Manifest, contextLength: number, bindingBytes: number) {
+  const { config, scheme, quant, denseDtype } = manifest;
+  const chunkTokens = Math.min(256, contextLength);
+  return planMemory({ config, scheme, quant, denseDtype, contextLength, chunkTokens, bindingBytes })
+    .largestBinding;
+}
+
+/** What becomes of a GPU out of memory: half the context, where that helps. Other errors stay what they are. */
+export function withShorterContext(error: unknown, contextLength: number, isWeights: boolean): unknown {
+  if (!(error instanceof GpuMemoryError)) return error;
+  const half = contextLength >> 1;
+  const suggested = isWeights || half < leastContext ? null : half;
+  return new ModelTooLargeError(error.label, error.wantedBytes, error.reason, suggested, { cause: error });
+}
