@@ -32,6 +32,8 @@ export default defineConfig({
   use: {
     baseURL: `http://localhost:${port}`,
     launchOptions: { args, ...(executablePath ? { executablePath } : {}) },
+    // They would answer in place of the tests' own routes; the offline tests let them.
+    serviceWorkers: 'block',
     trace: 'retain-on-failure',
   },
   webServer: {

@@ -1,11 +1,38 @@
 import preact from '@preact/preset-vite';
+import type { Plugin } from 'vite';
 import { defineConfig } from 'vitest/config';
+import { serviceWorker } from './scripts/service-worker.mjs';
 
 /** COOP/COEP make the page cross-origin isolated: exact timers, and SharedArrayBuffer for libraries that want it. */
 const isolationHeaders = {
   'Cross-Origin-Opener-Policy': 'same-origin',
   'Cross-Origin-Embedder-Policy': 'require-corp',
 };
+
+/**
+ * What the built page may do: run its own scripts, show its own pictures, and fetch models from wherever the user says.
+ * Nothing a model writes can make it send anything. (The development server needs inline scripts.)
+ */
+function contentSecurityPolicy(): Plugin {
+  const content = [
+    "default-src 'self'",
+    "script-src 'self' 'wasm-unsafe-eval'",
+    "style-src 'self' 'unsafe-inline'",
+    "img-src 'self' data: blob:",
+    'connect-src *',
+    "worker-src 'self' blob:",
+    "object-src 'none'",
+    "base-uri 'self'",
+    "form-action 'none'",
+  ].join('; ');
+  return {
+    name: 'content-security-policy',
+    apply: 'build',
+    transformIndexHtml: () => [
+      { tag: 'meta', attrs: { 'http-equiv': 'Content-Security-Policy', content }, injectTo: 'head-prepend' },
+    ],
+  };
+}
 
 /** `--mode cli` builds the Node command into dist/cli; every other mode builds or serves the page. */
 export default defineConfig(({ mode }) => {
@@ -21,7 +48,7 @@ export default defineConfig(({ mode }) => {
     };
   }
   return {
-    plugins: [preact()],
+    plugins: [preact(), contentSecurityPolicy(), serviceWorker()],
     build: { outDir: 'dist/page', target: 'es2022' },
     worker: { format: 'es' },
     server: { headers: isolationHeaders },

@@ -1,36 +1,60 @@
 import { useSignal } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
+import { Announcer } from './components/announcer';
 import { Composer } from './components/composer';
 import { Header } from './components/header';
 import { LoadProgressBar } from './components/load-progress';
+import { ModelManager } from './components/model-manager';
 import { LoadError, Unavailable } from './components/problems';
 import { SettingsPanel } from './components/settings-panel';
+import { Sidebar } from './components/sidebar';
 import { Transcript } from './components/transcript';
 import { Welcome } from './components/welcome';
-import { exchanges, generating, send, stop } from './state/conversation';
+import { useShortcuts } from './shortcuts';
+import { exchanges, generating, newChat, send, stop } from './state/conversation';
 import { loadedModel, modelState } from './state/model';
+import { sidebarOpen } from './state/preferences';
 
-/** The page: a header, the conversation over the composer, and the settings beside them. */
+/** The page: a header, chats at the left, the conversation over the composer, and the settings at the right. */
 export function App() {
   const panelOpen = useSignal(false);
+  const managerOpen = useSignal(false);
   const composer = useRef<HTMLTextAreaElement>(null);
   const focusComposer = () => composer.current?.focus();
-  useEscape(panelOpen.value, () => {
+  const startNewChat = () => {
+    newChat();
+    focusComposer();
+  };
+  const close = () => {
     panelOpen.value = false;
+  };
+  useShortcuts({
+    // Esc ends the reply; when none is being written it closes the settings.
+    escape: () => (generating.value ? stop() : close()),
+    newChat: startNewChat,
+    search: () => {
+      sidebarOpen.value = true;
+      requestAnimationFrame(() => document.getElementById('chat-search')?.focus());
+    },
   });
   useFocusAfterReply(focusComposer);
   const state = modelState.value;
   if (state.kind === 'unavailable') return <Unavailable report={state.report} />;
   const empty = exchanges.value.length === 0;
+  const sides = `${sidebarOpen.value ? ' page-with-sidebar' : ''}${panelOpen.value ? ' page-with-panel' : ''}`;
   return (
-    <div class={panelOpen.value ? 'page page-with-panel' : 'page'}>
+    <div class={`page${sides}`}>
       <Header
         panelOpen={panelOpen.value}
         onTogglePanel={() => {
           panelOpen.value = !panelOpen.value;
         }}
-        onNewChat={focusComposer}
+        onOpenManager={() => {
+          managerOpen.value = true;
+        }}
+        onNewChat={startNewChat}
       />
+      {sidebarOpen.value && <Sidebar onOpened={focusComposer} />}
       <main class="chat">
         {state.kind === 'loading' && <LoadProgressBar progress={state.progress} />}
         {state.kind === 'failed' && <LoadError message={state.message} />}
@@ -46,28 +70,17 @@ export function App() {
         )}
         <Composer inputRef={composer} />
       </main>
-      {panelOpen.value && (
-        <SettingsPanel
+      {panelOpen.value && <SettingsPanel onClose={close} />}
+      {managerOpen.value && (
+        <ModelManager
           onClose={() => {
-            panelOpen.value = false;
+            managerOpen.value = false;
           }}
         />
       )}
+      <Announcer />
     </div>
   );
-}
-
-/** Esc ends the reply; when none is being written it closes the panel. */
-function useEscape(panelOpen: boolean, closePanel: () => void): void {
-  useEffect(() => {
-    const onKey = (event: KeyboardEvent) => {
-      if (event.key !== 'Escape' || event.isComposing) return;
-      if (generating.value) stop();
-      else if (panelOpen) closePanel();
-    };
-    document.addEventListener('keydown', onKey);
-    return () => document.removeEventListener('keydown', onKey);
-  });
 }
 
 /** When a reply ends while nothing else has the focus (Stop just vanished under it), typing goes on in the composer. */

@@ -1,11 +1,20 @@
 import { render } from 'preact';
 import { App } from './app';
+import { registerServiceWorker } from './service-worker-client';
+import { restoreChats } from './state/chats';
 import { start } from './state/model';
+import { applyTheme } from './state/preferences';
 import './styles/base.css';
 import './styles/layout.css';
 import './styles/chat.css';
+import './styles/sidebar.css';
+import './styles/markdown.css';
 import './styles/panel.css';
+import './styles/manager.css';
 import './styles/motion.css';
 
+applyTheme();
 render(<App />, document.getElementById('app')!);
 start();
+restoreChats();
+registerServiceWorker();

@@ -1,22 +1,28 @@
 import type { ReadonlySignal } from '@preact/signals';
 import type { ReplyStats } from '../../engine/types';
 import { formatMs, formatRate } from '../format';
-import { newChat, type Reply } from '../state/conversation';
+import { Markdown } from '../markdown/markdown';
+import { generating, newChat, type Reply, regenerate } from '../state/conversation';
+import { loadedModel } from '../state/model';
+import { CopyButton } from './copy-button';
+import { IconButton } from './icon-button';
 
 interface AssistantMessageProps {
   readonly reply: ReadonlySignal<Reply>;
   readonly model: string;
+  /** The conversation's last reply can be asked for again. */
+  readonly last: boolean;
   readonly onNewChat: () => void;
 }
 
-export function AssistantMessage({ reply, model, onNewChat }: AssistantMessageProps) {
+export function AssistantMessage({ reply, model, last, onNewChat }: AssistantMessageProps) {
   const { text, state, stats } = reply.value;
   const notice = noticeOf(reply.value);
   return (
     <div class="message-assistant" aria-busy={state === 'writing'}>
       <span class="visually-hidden">Model: </span>
       <div class="message-text" data-testid="message-assistant" data-state={state}>
-        {text}
+        <Markdown text={text} />
         {state === 'writing' && <span class="caret" aria-hidden="true" />}
       </div>
       {notice && (
@@ -36,19 +42,35 @@ export function AssistantMessage({ reply, model, onNewChat }: AssistantMessagePr
           )}
         </p>
       )}
-      {stats && <Stats stats={stats} model={model} />}
+      {state !== 'writing' && (
+        <div class="message-foot">
+          {text !== '' && <CopyButton text={text} label="Copy the reply" />}
+          {last && (
+            <IconButton
+              icon="again"
+              label="Answer again"
+              testId="regenerate"
+              disabled={generating.value || loadedModel.value === null}
+              onClick={regenerate}
+            />
+          )}
+          {stats && <Stats stats={stats} model={model} />}
+        </div>
+      )}
     </div>
   );
 }
 
 function Stats({ stats, model }: { readonly stats: ReplyStats; readonly model: string }) {
   const { replyTokens, decodeTokensPerSecond, timeToFirstTokenMs, promptTokens, cachedTokens } = stats;
+  const { prefillTokensPerSecond } = stats;
   const prompt = `${promptTokens} prompt tokens, ${cachedTokens} of them from the cache`;
   return (
     <p class="stats" data-testid="stats" title={`${model}; ${prompt}`}>
       <span>{tokens(replyTokens)}</span>
       {replyTokens > 1 && <span>{formatRate(decodeTokensPerSecond)} tok/s</span>}
       {replyTokens > 0 && <span>first token after {formatMs(timeToFirstTokenMs)}</span>}
+      {promptTokens > cachedTokens && <span>prompt at {formatRate(prefillTokensPerSecond)} tok/s</span>}
       <span class="stats-model">{model}</span>
     </p>
   );

@@ -2,6 +2,7 @@ import type { RefObject } from 'preact';
 import { useLayoutEffect } from 'preact/hooks';
 import { canSend, draft, generating, send, stop } from '../state/conversation';
 import { modelState } from '../state/model';
+import { ContextMeter } from './context-meter';
 
 /** Where messages are written. Enter sends, Shift+Enter begins a line; an input method's Enter does neither. */
 export function Composer({ inputRef }: { readonly inputRef: RefObject<HTMLTextAreaElement | null> }) {
@@ -64,16 +65,30 @@ export function Composer({ inputRef }: { readonly inputRef: RefObject<HTMLTextAr
           </button>
         )}
       </div>
-      <p class="composer-hint">{hint()}</p>
+      <div class="composer-foot">
+        <Hint />
+        <ContextMeter />
+      </div>
     </form>
   );
 }
 
-function hint(): string {
+function Hint() {
   const state = modelState.value;
-  if (state.kind === 'ready') return `Runs on ${adapterName(state.info.adapter)}, in this tab.`;
-  if (state.kind === 'failed' || state.kind === 'idle') return 'Load a model to chat with it.';
-  return 'You can write while the model is loading.';
+  if (state.kind === 'ready') {
+    return (
+      <p class="composer-hint">
+        Nothing leaves this device.{' '}
+        <span class="composer-adapter">Runs on {adapterName(state.info.adapter)}.</span>
+      </p>
+    );
+  }
+  const idle = state.kind === 'failed' || state.kind === 'idle';
+  return (
+    <p class="composer-hint">
+      {idle ? 'Load a model to chat with it.' : 'You can write while the model is loading.'}
+    </p>
+  );
 }
 
 function adapterName(adapter: { vendor: string; architecture: string; description: string }): string {

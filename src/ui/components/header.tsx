@@ -1,16 +1,34 @@
-import { exchanges, newChat } from '../state/conversation';
+import { shortcutText } from '../shortcuts';
+import { exchanges } from '../state/conversation';
 import { modelState, statusText } from '../state/model';
+import { sidebarOpen } from '../state/preferences';
+import { Icon } from './icons';
 import { ModelPicker } from './model-picker';
 
 interface HeaderProps {
   readonly panelOpen: boolean;
   readonly onTogglePanel: () => void;
+  readonly onOpenManager: () => void;
   readonly onNewChat: () => void;
 }
 
-export function Header({ panelOpen, onTogglePanel, onNewChat }: HeaderProps) {
+export function Header({ panelOpen, onTogglePanel, onOpenManager, onNewChat }: HeaderProps) {
   return (
     <header class="header">
+      <button
+        type="button"
+        class="icon-button"
+        data-testid="sidebar-toggle"
+        aria-label="Chats"
+        title="Chats"
+        aria-expanded={sidebarOpen.value}
+        aria-controls="chats"
+        onClick={() => {
+          sidebarOpen.value = !sidebarOpen.value;
+        }}
+      >
+        <Icon name="menu" />
+      </button>
       <h1 class="wordmark">
         MergeQuant <span>Web</span>
       </h1>
@@ -24,13 +42,16 @@ export function Header({ panelOpen, onTogglePanel, onNewChat }: HeaderProps) {
           type="button"
           class="button quiet"
           data-testid="new-chat"
+          title={shortcutText.newChat}
           disabled={exchanges.value.length === 0}
-          onClick={() => {
-            newChat();
-            onNewChat();
-          }}
+          onClick={onNewChat}
         >
-          New chat
+          <Icon name="plus" />
+          <span>New chat</span>
+        </button>
+        <button type="button" class="button quiet" data-testid="manager-open" onClick={onOpenManager}>
+          <Icon name="models" />
+          <span>Models</span>
         </button>
         <button
           type="button"
@@ -40,7 +61,8 @@ export function Header({ panelOpen, onTogglePanel, onNewChat }: HeaderProps) {
           aria-controls="settings"
           onClick={onTogglePanel}
         >
-          Settings
+          <Icon name="settings" />
+          <span>Settings</span>
         </button>
       </div>
     </header>

@@ -1,5 +1,13 @@
 import { formatBytes } from '../format';
-import { byUrl, catalog, loadSelected, selectedId, selectionDiffers, typedUrl } from '../state/model';
+import {
+  byUrl,
+  catalog,
+  loadSelected,
+  otherModels,
+  selectedId,
+  selectionDiffers,
+  typedUrl,
+} from '../state/model';
 
 /** Chooses a bundled model or an address, and loads it. */
 export function ModelPicker() {
@@ -27,6 +35,11 @@ export function ModelPicker() {
         {catalog.value.map(({ id, name, bytes }) => (
           <option key={id} value={id}>
             {name} ({formatBytes(bytes)})
+          </option>
+        ))}
+        {otherModels.value.map(({ url, name, storedBytes }) => (
+          <option key={url} value={url}>
+            {name} ({formatBytes(storedBytes)})
           </option>
         ))}
         <option value={byUrl}>From URL…</option>

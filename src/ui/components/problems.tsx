@@ -1,5 +1,5 @@
 import type { GpuReport } from '../../../workers/protocol';
-import { statusText } from '../state/model';
+import { loadSelected, modelState, statusText } from '../state/model';
 
 type Unavailability = Extract<GpuReport, { available: false }>;
 
@@ -46,13 +46,25 @@ const explanations: Readonly<Record<Unavailability['reason'], { title: string; w
     },
   };
 
-/** Why there is no model to chat with. */
+/** Why there is no model to chat with, and where a shorter context may help, a way to load it with one. */
 export function LoadError({ message }: { readonly message: string }) {
+  const state = modelState.value;
+  const shorterContext = state.kind === 'failed' ? state.shorterContext : null;
   return (
     <div class="notice notice-error" role="alert" data-testid="error">
       <strong>No model is loaded.</strong>
       <br />
       {message}
+      {shorterContext !== null && (
+        <button
+          type="button"
+          class="button small"
+          data-testid="shorter-context"
+          onClick={() => loadSelected(shorterContext)}
+        >
+          Load with a context of {shorterContext} tokens
+        </button>
+      )}
     </div>
   );
 }

@@ -1,5 +1,6 @@
 import { useEffect, useRef } from 'preact/hooks';
 import { loadedModel } from '../state/model';
+import { type Theme, theme, themes } from '../state/preferences';
 import { change, resetSettings, type Settings, settings } from '../state/settings';
 import { ModelFacts } from './model-facts';
 import { StoredModels } from './stored-models';
@@ -87,6 +88,7 @@ export function SettingsPanel({ onClose }: { readonly onClose: () => void }) {
           onInput={(event) => change('systemPrompt', event.currentTarget.value)}
         />
       </label>
+      <p class="setting-hint">The settings belong to this chat; a new chat begins with them.</p>
       <h3>Sampling</h3>
       {numberSettings.map((setting) => (
         <NumberField key={setting.key} setting={setting} />
@@ -96,7 +98,32 @@ export function SettingsPanel({ onClose }: { readonly onClose: () => void }) {
       </button>
       {loadedModel.value && <ModelFacts info={loadedModel.value} />}
       <StoredModels />
+      <ThemeChoice />
     </aside>
+  );
+}
+
+const themeNames: Readonly<Record<Theme, string>> = { system: 'As the system', light: 'Light', dark: 'Dark' };
+
+function ThemeChoice() {
+  return (
+    <fieldset class="theme-choice">
+      <legend>Colours</legend>
+      {themes.map((name) => (
+        <label key={name}>
+          <input
+            type="radio"
+            name="theme"
+            data-testid={`theme-${name}`}
+            checked={theme.value === name}
+            onChange={() => {
+              theme.value = name;
+            }}
+          />
+          {themeNames[name]}
+        </label>
+      ))}
+    </fieldset>
   );
 }
 

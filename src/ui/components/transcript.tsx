@@ -2,6 +2,7 @@ import { useSignalEffect } from '@preact/signals';
 import { useRef } from 'preact/hooks';
 import { exchanges } from '../state/conversation';
 import { AssistantMessage } from './assistant-message';
+import { UserMessage } from './user-message';
 
 /** Closer to the end than this counts as being at the end. */
 const endPixels = 48;
@@ -26,21 +27,22 @@ export function Transcript({ onNewChat }: { readonly onNewChat: () => void }) {
       // biome-ignore lint/a11y/noNoninteractiveTabindex: a scrolling region must be reachable with the keyboard
       tabIndex={0}
       role="log"
+      aria-live="off" // the announcer reads each reply once, when it is finished
       aria-label="Conversation"
       onScroll={({ currentTarget: { scrollHeight, scrollTop, clientHeight } }) => {
         following.current = scrollHeight - scrollTop - clientHeight < endPixels;
       }}
     >
       <ol class="turns">
-        {exchanges.value.map(({ id, user, model, reply }) => (
-          <li key={id} class="turn">
-            <div class="message-user">
-              <span class="visually-hidden">You: </span>
-              <span class="message-text" data-testid="message-user">
-                {user}
-              </span>
-            </div>
-            <AssistantMessage reply={reply} model={model} onNewChat={onNewChat} />
+        {exchanges.value.map((exchange, index) => (
+          <li key={exchange.id} class="turn">
+            <UserMessage exchange={exchange} />
+            <AssistantMessage
+              reply={exchange.reply}
+              model={exchange.model}
+              last={index === exchanges.value.length - 1}
+              onNewChat={onNewChat}
+            />
           </li>
         ))}
       </ol>

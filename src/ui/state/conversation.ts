@@ -1,58 +1,54 @@
 /** The conversation on screen: what was said, and the reply being written. */
-import { computed, type Signal, signal } from '@preact/signals';
+import { computed, signal } from '@preact/signals';
 import type { WireMessage, WireReply } from '../../../workers/protocol';
-import type { FinishReason, ReplyStats } from '../../engine/types';
+import { announce } from './announcement';
+import {
+  activeChat,
+  type Chat,
+  type Exchange,
+  keepChat,
+  newExchange,
+  openNewChat,
+  type Reply,
+} from './chats';
 import { client, loadedModel } from './model';
 import { samplingOf, settings } from './settings';
 
-export interface Reply {
-  readonly text: string;
-  readonly state: 'writing' | 'done' | 'failed';
-  readonly finishReason: FinishReason | null;
-  readonly stats: ReplyStats | null;
-  /** The name of what went wrong and its words. */
-  readonly error: { readonly name: string; readonly message: string } | null;
-}
+export type { Exchange, Reply };
 
-export interface Exchange {
-  readonly id: number;
-  readonly user: string;
-  /** Name of the model that answered. */
-  readonly model: string;
-  readonly reply: Signal<Reply>;
-}
-
-export const exchanges = signal<readonly Exchange[]>([]);
-export const generating = signal(false);
+export const exchanges = computed(() => activeChat.value.exchanges.value);
+/** The conversation a reply is being written in; null when none is. */
+export const writingChat = signal<Chat | null>(null);
+export const generating = computed(() => writingChat.value !== null);
 export const draft = signal('');
 export const canSend = computed(
   () => loadedModel.value !== null && !generating.value && draft.value.trim() !== '',
 );
 
-let nextId = 1;
+/** Tokens of the context that the conversation takes, as far as the last reply told. */
+export const contextTokens = computed(() => {
+  const stats = exchanges.value.findLast(({ reply }) => reply.value.stats)?.reply.value.stats;
+  return stats ? stats.promptTokens + stats.replyTokens : 0;
+});
 
 /** Sends `text` as the next message of the conversation and streams the reply. */
 export async function send(text: string): Promise<void> {
-  const model = loadedModel.value;
-  if (!model || generating.value || text.trim() === '') return;
-  const messages = [...history(), { role: 'user' as const, content: text }];
-  const empty: Reply = { text: '', state: 'writing', finishReason: null, stats: null, error: null };
-  const reply = signal(empty);
-  exchanges.value = [...exchanges.value, { id: nextId++, user: text, model: model.name, reply }];
-  generating.value = true;
+  if (!loadedModel.value || generating.value || text.trim() === '') return;
   draft.value = '';
-  try {
-    const { maxTokens } = settings.value;
-    const done = await client.chat({ messages, sampling: samplingOf(settings.value), maxTokens }, (delta) => {
-      if (reply.value.state === 'writing') reply.value = { ...reply.value, text: reply.value.text + delta };
-    });
-    reply.value = finished(done);
-  } catch (error) {
-    const { name, message } = error instanceof Error ? error : new Error(String(error));
-    reply.value = { ...reply.value, state: 'failed', error: { name, message } };
-  } finally {
-    generating.value = false;
-  }
+  await answer(text, exchanges.value);
+}
+
+/** Has the last message answered again. */
+export async function regenerate(): Promise<void> {
+  const last = exchanges.value.at(-1);
+  if (last) await resend(last, last.user);
+}
+
+/** Puts `text` in place of an earlier message; what came after it is dropped. */
+export async function resend(exchange: Exchange, text: string): Promise<void> {
+  const index = exchanges.value.indexOf(exchange);
+  if (!loadedModel.value || generating.value || index < 0 || text.trim() === '') return;
+  await answer(text, exchanges.value.slice(0, index));
 }
 
 /** Asks the engine to end the reply; what is written so far stays. */
@@ -60,9 +56,36 @@ export function stop(): void {
   if (generating.value) client.cancel().catch(() => undefined); // a dead worker has ended the reply already
 }
 
-export async function newChat(): Promise<void> {
+export function newChat(): void {
   stop();
-  exchanges.value = [];
+  openNewChat();
+}
+
+async function answer(user: string, before: readonly Exchange[]): Promise<void> {
+  const chat = activeChat.value;
+  const messages = [...history(before), { role: 'user' as const, content: user }];
+  const empty: Reply = { text: '', state: 'writing', finishReason: null, stats: null, error: null };
+  const exchange = newExchange(user, loadedModel.value!.name, empty);
+  const { reply } = exchange;
+  chat.exchanges.value = [...before, exchange];
+  writingChat.value = chat;
+  const { maxTokens } = settings.value;
+  const sampling = samplingOf(settings.value);
+  keepChat(chat);
+  try {
+    const done = await client.chat({ messages, sampling, maxTokens }, (delta) => {
+      if (reply.value.state === 'writing') reply.value = { ...reply.value, text: reply.value.text + delta };
+    });
+    reply.value = finished(done);
+    announce(done.text === '' ? 'The model said nothing' : `Model: ${done.text}`);
+  } catch (error) {
+    const { name, message } = error instanceof Error ? error : new Error(String(error));
+    reply.value = { ...reply.value, state: 'failed', error: { name, message } };
+    announce('The reply failed');
+  } finally {
+    writingChat.value = null;
+    keepChat(chat);
+  }
 }
 
 function finished({ text, finishReason, stats }: WireReply): Reply {
@@ -70,9 +93,9 @@ function finished({ text, finishReason, stats }: WireReply): Reply {
 }
 
 /** What the model is told about earlier turns: complete exchanges only, so that roles alternate. */
-function history(): WireMessage[] {
+function history(before: readonly Exchange[]): WireMessage[] {
   const { systemPrompt } = settings.value;
-  const turns = exchanges.value
+  const turns = before
     .filter(({ reply }) => reply.value.state === 'done' && reply.value.text !== '')
     .flatMap(({ user, reply }): WireMessage[] => [
       { role: 'user', content: user },

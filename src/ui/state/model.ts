@@ -4,6 +4,9 @@ import type { GpuReport, LoadProgress, ModelInfo, StoredModelInfo } from '../../
 import { EngineClient } from '../../api/client';
 import { formatBytes } from '../format';
 import { type CatalogModel, fetchCatalog } from './catalog';
+import { LoadRate } from './load-rate';
+import { addedUrls, lastModelUrl } from './preferences';
+import { Recovery, suggestedContext } from './recovery';
 import { recommend } from './settings';
 
 export type ModelState =
@@ -12,12 +15,18 @@ export type ModelState =
   | { readonly kind: 'idle' }
   | { readonly kind: 'loading'; readonly progress: LoadProgress }
   | { readonly kind: 'ready'; readonly info: ModelInfo }
-  | { readonly kind: 'failed'; readonly message: string };
+  | {
+      readonly kind: 'failed';
+      readonly message: string;
+      /** A context that may fit where the one asked for did not; null otherwise. */
+      readonly shorterContext: number | null;
+    };
 
 /** The choice in the model list that stands for an address typed by hand. */
 export const byUrl = 'url';
 
-export const client = new EngineClient({ onFailure: (error) => fail(error) });
+export const client = new EngineClient({ onFailure: (error) => recover(error) });
+const recovery = new Recovery();
 
 export const modelState = signal<ModelState>({ kind: 'starting' });
 export const catalog = signal<readonly CatalogModel[]>([]);
@@ -37,11 +46,18 @@ const presentUrl = signal('');
 /** The chosen model is not the present one: there is something to load. */
 export const selectionDiffers = computed(() => selectedUrl.value !== presentUrl.value);
 
-const selectedUrl = computed(() =>
-  selectedId.value === byUrl
-    ? typedUrl.value
-    : (catalog.value.find(({ id }) => id === selectedId.value)?.url ?? ''),
+const selectedUrl = computed(() => {
+  if (selectedId.value === byUrl) return typedUrl.value;
+  return catalog.value.find(({ id }) => id === selectedId.value)?.url ?? selectedId.value;
+});
+
+/** Models that came from elsewhere than the page and are stored; their addresses are their ids in the list. */
+export const otherModels = computed(() =>
+  storedModels.value.filter(({ url }) => catalog.value.every((model) => model.url !== url)),
 );
+
+/** Bytes a second of the running download; null when there is none, or it has only begun. */
+export const loadBytesPerSecond = signal<number | null>(null);
 
 /** The status line: `ready` exactly when the page can chat. */
 export const statusText = computed(() => {
@@ -70,17 +86,23 @@ export function progressText({ phase, doneBytes, totalBytes }: LoadProgress): st
       return `Downloading ${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`;
     case 'verify':
       return 'Checking files';
+    case 'follow':
+      return `Another tab downloads this model: ${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`;
+    case 'paused':
+      return `Paused at ${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`;
     case 'upload':
       return 'Moving weights to the GPU';
     case 'compile':
       return 'Preparing the GPU';
+    case 'self-test':
+      return 'Checking the GPU’s results';
   }
 }
 
 /** Counts loads: what an overtaken one reports is ignored. */
 let loadNumber = 0;
 
-/** Checks for WebGPU, reads the catalog and loads its first model. */
+/** Checks for WebGPU, reads the catalog and loads the model of the last visit, or else the catalog's first. */
 export async function start(): Promise<void> {
   try {
     const report = await client.probe();
@@ -89,7 +111,8 @@ export async function start(): Promise<void> {
       return;
     }
     catalog.value = await fetchCatalog();
-    selectedId.value = catalog.value[0]!.id;
+    await refreshStored();
+    selectedId.value = knownId(lastModelUrl.value) ?? catalog.value[0]!.id;
   } catch (error) {
     selectedId.value = byUrl;
     fail(error);
@@ -98,18 +121,42 @@ export async function start(): Promise<void> {
   await loadSelected();
 }
 
+/** The list's entry for a model that is bundled or stored. */
+function knownId(url: string): string | undefined {
+  const bundled = catalog.value.find((model) => model.url === url)?.id;
+  return bundled ?? otherModels.value.find((model) => model.url === url && model.complete)?.url;
+}
+
+/** Loads the model at `url`, wherever it comes from. */
+export async function loadUrl(url: string): Promise<void> {
+  batch(() => {
+    const id = knownId(url);
+    selectedId.value = id ?? byUrl;
+    if (id === undefined) typedUrl.value = url;
+  });
+  await loadSelected();
+}
+
 /** Loads the chosen model in place of the present one. */
-export async function loadSelected(): Promise<void> {
+export async function loadSelected(contextLength?: number): Promise<void> {
   const number = ++loadNumber;
   const current = () => number === loadNumber;
   const url = selectedUrl.value;
+  const rate = new LoadRate();
   batch(() => {
     presentUrl.value = url;
+    loadBytesPerSecond.value = null;
     modelState.value = { kind: 'loading', progress: { phase: 'manifest', doneBytes: 0, totalBytes: 0 } };
   });
   try {
-    const info = await client.load({ url }, (progress) => {
-      if (current() && modelState.value.kind === 'loading') modelState.value = { kind: 'loading', progress };
+    const info = await client.load({ url, ...(contextLength ? { contextLength } : {}) }, (progress) => {
+      if (!current() || modelState.value.kind !== 'loading') return;
+      batch(() => {
+        modelState.value = { kind: 'loading', progress };
+        const measured =
+          progress.phase === 'download' ? rate.add(performance.now(), progress.doneBytes) : null;
+        loadBytesPerSecond.value = measured;
+      });
     });
     if (!current()) return;
     batch(() => {
@@ -117,11 +164,33 @@ export async function loadSelected(): Promise<void> {
       recommend(info.samplingDefaults);
     });
     await Promise.all([askToPersist(), refreshStored()]);
+    rememberLoaded(info.url);
   } catch (error) {
     if (!current()) return;
     if (error instanceof Error && error.name === 'AbortError') leave({ kind: 'idle' });
     else fail(error);
   }
+}
+
+/** The next visit begins with this model; one of another address stays in the list. */
+function rememberLoaded(url: string): void {
+  batch(() => {
+    presentUrl.value = url; // as the engine wrote it, with a trailing slash
+    lastModelUrl.value = url;
+    const bundled = catalog.value.some((model) => model.url === url);
+    if (bundled) return;
+    if (!addedUrls.value.includes(url)) addedUrls.value = [...addedUrls.value, url];
+    selectedId.value = knownId(url) ?? selectedId.value;
+    if (selectedId.value === byUrl) typedUrl.value = url;
+  });
+}
+
+export function pauseLoad(): void {
+  client.pause().catch(fail);
+}
+
+export function resumeLoad(): void {
+  client.resume().catch(fail);
 }
 
 export function cancelLoad(): void {
@@ -135,12 +204,21 @@ export async function refreshStored(): Promise<void> {
 export async function deleteStored(url: string): Promise<void> {
   await client.deleteStored(url);
   await refreshStored();
+  if (selectedId.value === url) selectedId.value = catalog.value[0]?.id ?? byUrl;
 }
 
 /** Any state but `ready` takes the model away: after a failure it is gone from the GPU. */
 function fail(error: unknown): void {
   const message = error instanceof Error ? error.message : String(error);
-  leave({ kind: 'failed', message: message.charAt(0).toUpperCase() + message.slice(1) });
+  const words = message.charAt(0).toUpperCase() + message.slice(1);
+  leave({ kind: 'failed', message: words, shorterContext: suggestedContext(error) });
+}
+
+/** A GPU or worker that failed under a loaded model: the model is loaded again, once, from what is stored. */
+function recover(error: Error): void {
+  const loaded = loadedModel.value;
+  fail(error);
+  if (loaded && recovery.shouldReload(error, performance.now())) loadUrl(loaded.url).catch(fail);
 }
 
 function leave(state: ModelState): void {

@@ -1,5 +1,5 @@
-/** Sampling settings and the system prompt, as the settings panel edits them. */
-import { signal } from '@preact/signals';
+/** Sampling settings and the system prompt of the conversation on screen, as the settings panel edits them. */
+import { computed, type Signal, signal } from '@preact/signals';
 import type { SamplingOptions } from '../../engine/types';
 
 export interface Settings extends Omit<SamplingOptions, 'seed'> {
@@ -9,8 +9,11 @@ export interface Settings extends Omit<SamplingOptions, 'seed'> {
   readonly systemPrompt: string;
 }
 
+/** Settings a person changed in a conversation: whatever model is loaded, they hold. */
+export type Overrides = Partial<Settings>;
+
 /** Used where a model recommends nothing. */
-const baseSettings: Settings = {
+export const baseSettings: Settings = {
   temperature: 0.7,
   topK: 0,
   topP: 0.95,
@@ -23,32 +26,33 @@ const baseSettings: Settings = {
   systemPrompt: '',
 };
 
-export const settings = signal<Settings>(baseSettings);
+/** The overrides of the conversation on screen, which owns them. */
+export const overrides = signal<Signal<Overrides>>(signal<Overrides>({}));
 
 /** What the loaded model recommends. */
-let recommended: Partial<SamplingOptions> = {};
-/** Settings a person changed: a model loaded later does not overrule them. */
-const touched = new Set<keyof Settings>();
+const recommended = signal<Partial<SamplingOptions>>({});
+
+export const settings = computed<Settings>(() => ({
+  ...baseSettings,
+  ...recommended.value,
+  ...overrides.value.value,
+}));
 
 export function change<Key extends keyof Settings>(key: Key, value: Settings[Key]): void {
-  touched.add(key);
-  settings.value = { ...settings.value, [key]: value };
+  const own = overrides.peek();
+  own.value = { ...own.peek(), [key]: value };
 }
 
 /** Takes over what a model recommends, except for what was changed by hand. */
 export function recommend(sampling: Partial<SamplingOptions>): void {
-  recommended = sampling;
-  const next: Record<string, unknown> = { ...baseSettings, ...sampling };
-  for (const key of touched) next[key] = settings.value[key];
-  settings.value = next as unknown as Settings;
+  recommended.value = sampling;
 }
 
 /** Back to the model's own recommendation; the system prompt stays. */
 export function resetSettings(): void {
-  const { systemPrompt } = settings.value;
-  touched.clear();
-  if (systemPrompt !== '') touched.add('systemPrompt');
-  settings.value = { ...baseSettings, ...recommended, systemPrompt };
+  const own = overrides.peek();
+  const { systemPrompt } = own.peek();
+  own.value = systemPrompt ? { systemPrompt } : {};
 }
 
 /** The settings as the engine takes them, with a seed drawn if none is set. */

@@ -1,0 +1,75 @@
+/** The library's front door in a browser: a model in a worker, and `chat.completions` over it. */
+import type { LoadProgress, ModelInfo } from '../../workers/protocol';
+import type { EngineRequest } from './chat-request';
+import { EngineClient, type EngineClientOptions } from './client';
+import { type ChatBackend, ChatCompletions } from './completions';
+
+export interface CreateEngineOptions {
+  /** Address of the artifact folder; relative ones start at the page. */
+  readonly model: string;
+  /** Tokens of context; the model's own maximum when left out. */
+  readonly contextLength?: number;
+  readonly onProgress?: (progress: LoadProgress) => void;
+  /** Hears of a GPU or worker that fails later, while nothing is asked. The engine is of no use then. */
+  readonly onFailure?: (error: Error) => void;
+  /** Ends the loading; `createEngine` then rejects with its reason. */
+  readonly signal?: AbortSignal;
+  /** Starts the worker, for pages that host its script themselves. */
+  readonly createWorker?: EngineClientOptions['createWorker'];
+}
+
+export interface ChatEngine {
+  readonly chat: { readonly completions: ChatCompletions };
+  /** What was loaded: name, scheme, context, bytes, adapter. */
+  readonly info: ModelInfo;
+  /** Ends the worker and frees the GPU; pending calls reject with WorkerDiedError. */
+  destroy(): void;
+}
+
+/**
+ * Downloads (or finds stored), checks and loads a model.
+ * @throws RemoteError with the name of what went wrong (`DownloadError`, `IntegrityError`, `ManifestError`,
+ * `WebGpuUnavailableError`, `GpuMemoryError` …), WorkerDiedError, or the signal's reason
+ */
+export async function createEngine(options: CreateEngineOptions): Promise<ChatEngine> {
+  const { contextLength, onProgress = () => undefined, onFailure, signal, createWorker } = options;
+  signal?.throwIfAborted();
+  const client = new EngineClient({
+    ...(onFailure ? { onFailure } : {}),
+    ...(createWorker ? { createWorker } : {}),
+  });
+  const abort = () => client.terminate();
+  signal?.addEventListener('abort', abort, { once: true });
+  try {
+    const url = new URL(options.model, globalThis.document?.baseURI).href;
+    const info = await client.load({ url, ...(contextLength ? { contextLength } : {}) }, onProgress);
+    return {
+      chat: { completions: new ChatCompletions(workerBackend(client, info)) },
+      info,
+      destroy: () => client.terminate(),
+    };
+  } catch (error) {
+    client.terminate();
+    signal?.throwIfAborted();
+    throw error;
+  } finally {
+    signal?.removeEventListener('abort', abort);
+  }
+}
+
+function workerBackend(client: EngineClient, info: ModelInfo): ChatBackend {
+  return {
+    modelName: info.name,
+    defaults: { contextLength: info.contextLength, sampling: info.samplingDefaults },
+    async chat({ messages, sampling, maxTokens, stop }: EngineRequest, onDelta, signal) {
+      // A worker that is gone has ended the reply already.
+      const cancel = () => client.cancel().catch(() => undefined);
+      signal.addEventListener('abort', cancel, { once: true });
+      try {
+        return await client.chat({ messages, sampling, maxTokens, stop }, onDelta);
+      } finally {
+        signal.removeEventListener('abort', cancel);
+      }
+    },
+  };
+}

@@ -1,0 +1,87 @@
+/** The part of OpenAI's chat-completions interface that this engine speaks, with its names and shapes. */
+import type { ReplyStats } from '../engine/types';
+
+export interface ChatCompletionMessage {
+  /** `developer` is what newer clients call `system`. */
+  readonly role: 'system' | 'developer' | 'user' | 'assistant';
+  readonly content: string | readonly { readonly type: 'text'; readonly text: string }[];
+}
+
+/** What is left out falls back to the model's generation_config.json, then to OpenAI's defaults. */
+export interface ChatCompletionRequest {
+  readonly messages: readonly ChatCompletionMessage[];
+  /** The loaded model answers whatever is named here. */
+  readonly model?: string;
+  readonly stream?: boolean;
+  readonly stream_options?: { readonly include_usage?: boolean } | null;
+  /** 0 (greedy) to 2. */
+  readonly temperature?: number | null;
+  readonly top_p?: number | null;
+  /** Not OpenAI's: keep the k likeliest tokens; 0 keeps all. */
+  readonly top_k?: number | null;
+  /** Not OpenAI's: drop tokens less likely than this share of the likeliest. */
+  readonly min_p?: number | null;
+  /** Not OpenAI's: Hugging Face's repetition penalty; 1 is off. */
+  readonly repetition_penalty?: number | null;
+  readonly presence_penalty?: number | null;
+  readonly frequency_penalty?: number | null;
+  /** Same seed, model, messages and device: same reply. */
+  readonly seed?: number | null;
+  /** Up to 16 strings that end the reply and are not part of it. */
+  readonly stop?: string | readonly string[] | null;
+  /** Tokens of the reply; what the context has room for when left out. */
+  readonly max_completion_tokens?: number | null;
+  /** The older name of `max_completion_tokens`. */
+  readonly max_tokens?: number | null;
+  /** Only 1. */
+  readonly n?: number | null;
+  /** Only `text`. */
+  readonly response_format?: { readonly type: 'text' };
+  /** Taken and not used. */
+  readonly user?: string;
+}
+
+export interface CompletionUsage {
+  readonly prompt_tokens: number;
+  readonly completion_tokens: number;
+  readonly total_tokens: number;
+  /** Prompt tokens that an earlier request had left in the cache. */
+  readonly prompt_tokens_details: { readonly cached_tokens: number };
+}
+
+/** `length`: `max_completion_tokens` or the end of the context. */
+export type CompletionFinishReason = 'stop' | 'length';
+
+export interface ChatCompletion {
+  readonly id: string;
+  readonly object: 'chat.completion';
+  /** Seconds since 1970. */
+  readonly created: number;
+  readonly model: string;
+  readonly choices: readonly [
+    {
+      readonly index: 0;
+      readonly message: { readonly role: 'assistant'; readonly content: string; readonly refusal: null };
+      readonly finish_reason: CompletionFinishReason;
+      readonly logprobs: null;
+    },
+  ];
+  readonly usage: CompletionUsage;
+  /** Not OpenAI's: what the engine measured. */
+  readonly stats: ReplyStats;
+}
+
+export interface ChatCompletionChunk {
+  readonly id: string;
+  readonly object: 'chat.completion.chunk';
+  readonly created: number;
+  readonly model: string;
+  /** Empty in the last chunk, which has the usage, when `stream_options.include_usage` asked for it. */
+  readonly choices: readonly {
+    readonly index: 0;
+    readonly delta: { readonly role?: 'assistant'; readonly content?: string };
+    readonly finish_reason: CompletionFinishReason | null;
+    readonly logprobs: null;
+  }[];
+  readonly usage?: CompletionUsage | null;
+}

@@ -1,0 +1,26 @@
+import { Icon, type IconName } from './icons';
+
+interface IconButtonProps {
+  readonly icon: IconName;
+  /** Read aloud, and shown on hovering. */
+  readonly label: string;
+  readonly onClick: () => void;
+  readonly testId?: string;
+  readonly disabled?: boolean;
+}
+
+export function IconButton({ icon, label, onClick, testId, disabled }: IconButtonProps) {
+  return (
+    <button
+      type="button"
+      class="icon-button"
+      aria-label={label}
+      title={label}
+      disabled={disabled}
+      data-testid={testId}
+      onClick={onClick}
+    >
+      <Icon name={icon} />
+    </button>
+  );
+}

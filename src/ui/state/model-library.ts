@@ -1,0 +1,141 @@
+/** What the model manager shows: every model this page knows of, what it takes, and whether it is on this device. */
+import { computed, signal } from '@preact/signals';
+import type { Manifest } from '../../format/manifest';
+import { planMemory } from '../../format/memory-plan';
+import { parseManifestText } from '../../storage/manifest-text';
+import { catalog, deleteStored, otherModels, refreshStored, storedModels } from './model';
+import { addedUrls, lastModelUrl } from './preferences';
+
+/** Sizes that this browser lets the GPU bind at once. */
+export interface GpuLimits {
+  readonly maxStorageBufferBindingSize: number;
+  readonly maxBufferSize: number;
+}
+
+export interface LibraryModel {
+  readonly url: string;
+  readonly name: string;
+  readonly source: 'bundled' | 'added' | 'dropped';
+  /** null until its manifest was read. */
+  readonly bytes: number | null;
+  readonly stored: 'no' | 'partly' | 'yes';
+  readonly storedBytes: number;
+}
+
+/** What a model needs of the GPU, held against what there is. */
+export interface ModelFit {
+  readonly scheme: string;
+  readonly downloadBytes: number;
+  readonly gpuBytes: number;
+  readonly contextLength: number;
+  /** null when the GPU's limits are not known. */
+  readonly fits: boolean | null;
+  readonly problem: string | null;
+}
+
+export const gpuLimits = signal<GpuLimits | null>(null);
+export const storageEstimate = signal<{ readonly usedBytes: number; readonly persistent: boolean } | null>(
+  null,
+);
+/** By address; a string is why the manifest cannot be read. */
+export const fits = signal<ReadonlyMap<string, ModelFit | string>>(new Map());
+
+/** Folders that were dropped on the page live under this path, where no server has anything. */
+export const droppedPath = 'dropped-models/';
+
+export const libraryModels = computed<readonly LibraryModel[]>(() => {
+  const storedByUrl = new Map(storedModels.value.map((model) => [model.url, model]));
+  const storage = (url: string) => {
+    const entry = storedByUrl.get(url);
+    const stored = entry?.complete
+      ? ('yes' as const)
+      : entry?.storedBytes
+        ? ('partly' as const)
+        : ('no' as const);
+    return { stored, storedBytes: entry?.storedBytes ?? 0 };
+  };
+  const bundled = catalog.value.map(({ url, name, bytes }): LibraryModel => {
+    return { url, name, bytes, source: 'bundled', ...storage(url) };
+  });
+  const otherUrls = new Set([...otherModels.value.map(({ url }) => url), ...addedUrls.value]);
+  const others = [...otherUrls].map((url): LibraryModel => {
+    const fit = fits.value.get(url);
+    const bytes = typeof fit === 'object' ? fit.downloadBytes : null;
+    const source = url.includes(`/${droppedPath}`) ? 'dropped' : 'added';
+    return { url, name: storedByUrl.get(url)?.name ?? url, bytes, source, ...storage(url) };
+  });
+  return [...bundled, ...others];
+});
+
+/** Reads limits, storage and the manifests that were not read yet. */
+export async function refreshLibrary(): Promise<void> {
+  await Promise.all([readLimits(), readStorage(), refreshStored()]);
+  await Promise.all(libraryModels.value.map(({ url }) => readFit(url)));
+}
+
+/** Forgets a model and frees what it takes on this device. */
+export async function forgetModel(url: string): Promise<void> {
+  addedUrls.value = addedUrls.value.filter((added) => added !== url);
+  if (lastModelUrl.value === url) lastModelUrl.value = '';
+  await deleteStored(url);
+  await readStorage();
+}
+
+async function readLimits(): Promise<void> {
+  const adapter = await navigator.gpu?.requestAdapter({ powerPreference: 'high-performance' });
+  gpuLimits.value = adapter?.limits ?? null;
+}
+
+async function readStorage(): Promise<void> {
+  try {
+    const [{ usage = 0 }, persistent] = await Promise.all([
+      navigator.storage.estimate(),
+      navigator.storage.persisted(),
+    ]);
+    storageEstimate.value = { usedBytes: usage, persistent };
+  } catch {
+    storageEstimate.value = null; // storage is forbidden
+  }
+}
+
+async function readFit(url: string): Promise<void> {
+  if (typeof fits.value.get(url) === 'object' || url.includes(`/${droppedPath}`)) return;
+  let fit: ModelFit | string;
+  try {
+    const response = await fetch(new URL('manifest.json', url), { cache: 'no-cache' });
+    if (!response.ok) throw new Error(`HTTP ${response.status}`);
+    fit = fitOf(parseManifestText(await response.text()), gpuLimits.value);
+  } catch (error) {
+    fit = error instanceof Error ? error.message : String(error);
+  }
+  fits.value = new Map(fits.value).set(url, fit);
+}
+
+/** Holds a model against `limits`, with its weights split as the engine splits them. */
+export function fitOf(manifest: Manifest, limits: GpuLimits | null): ModelFit {
+  const { config, scheme, quant, denseDtype } = manifest;
+  const contextLength = config.maxPositionEmbeddings;
+  const mostBytes = limits && Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize);
+  const plan = planMemory({
+    config,
+    scheme,
+    quant,
+    denseDtype,
+    contextLength,
+    chunkTokens: Math.min(256, contextLength),
+    ...(mostBytes ? { bindingBytes: mostBytes } : {}),
+  });
+  const { label, bytes } = plan.largestBinding;
+  const fitting = mostBytes === null ? null : bytes <= mostBytes;
+  return {
+    scheme: quant ? `${scheme}, W${quant.weightBits}A${quant.actBits}` : scheme,
+    downloadBytes: [...manifest.shards, ...manifest.tokenizerFiles].reduce(
+      (sum, file) => sum + file.bytes,
+      0,
+    ),
+    gpuBytes: plan.gpuBytes,
+    contextLength,
+    fits: fitting,
+    problem: fitting === false ? `${label} takes ${bytes} bytes, this GPU binds ${mostBytes}` : null,
+  };
+}

@@ -1,0 +1,69 @@
+/** What one visit leaves for the next, apart from conversations and models: a few words in localStorage. */
+import { effect, type Signal, signal } from '@preact/signals';
+import * as v from 'valibot';
+import { overridesSchema } from './chat-records';
+import type { Overrides } from './settings';
+
+const prefix = 'mergequant.';
+
+/** A signal that keeps its value between visits. What is stored and fits no schema is ignored. */
+function kept<T>(name: string, schema: v.GenericSchema<unknown, T>, fallback: T): Signal<T> {
+  const value = signal(read(name, schema) ?? fallback);
+  let first = true;
+  effect(() => {
+    const text = JSON.stringify(value.value);
+    if (!first) write(name, text);
+    first = false;
+  });
+  return value;
+}
+
+function read<T>(name: string, schema: v.GenericSchema<unknown, T>): T | undefined {
+  try {
+    const parsed = v.safeParse(schema, JSON.parse(localStorage.getItem(prefix + name) ?? 'null'));
+    return parsed.success ? parsed.output : undefined;
+  } catch {
+    return undefined; // localStorage is forbidden, or holds something else
+  }
+}
+
+function write(name: string, text: string): void {
+  try {
+    localStorage.setItem(prefix + name, text);
+  } catch {
+    // Forbidden or full: the choice holds until the page closes.
+  }
+}
+
+export const themes = ['system', 'light', 'dark'] as const;
+export type Theme = (typeof themes)[number];
+
+export const theme = kept<Theme>('theme', v.picklist(themes), 'system');
+
+/** The list of conversations beside the chat; closed at first where it would cover the chat. */
+export const sidebarOpen = kept('sidebar', v.boolean(), hasRoom('64rem'));
+
+/** Settings of the last conversation: the next one begins with them. */
+export const lastSettings = kept<Overrides>('settings', overridesSchema, {});
+
+/** Address of the model that was loaded last. */
+export const lastModelUrl = kept('model', v.string(), '');
+
+/** Models of other addresses than the page's own, as typed by hand. */
+export const addedUrls = kept<string[]>('added-models', v.array(v.string()), []);
+
+export function hasRoom(width: string): boolean {
+  return globalThis.matchMedia?.(`(min-width: ${width})`).matches ?? false;
+}
+
+/** Shows the page in the chosen colours, now and after every change. */
+export function applyTheme(): void {
+  effect(() => {
+    document.documentElement.dataset.theme = theme.value;
+    const system = theme.value === 'system';
+    for (const meta of document.querySelectorAll<HTMLMetaElement>('meta[name=theme-color]')) {
+      const scheme = meta.dataset.scheme;
+      meta.media = system ? `(prefers-color-scheme: ${scheme})` : scheme === theme.value ? 'all' : 'not all';
+    }
+  });
+}
