@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { LayerSpec, Manifest } from '../../src/format/manifest';
+import type { LayerSpec, Manifest, QuantSpec } from '../../src/format/manifest';
 import { type SchemeModes, schemeModes } from '../../src/format/scheme';
 import { type TensorSpec, tensorBytes, tensorSpecs } from '../../src/format/tensors';
 import { readManifest } from '../artifact-folder';
@@ -71,6 +71,7 @@ function inspectionText(manifest: Manifest): string {
   ];
   if (quant) {
     lines.push(`reconstruction  ${quant.reconstruct}${quant.alpha === null ? '' : `, alpha ${quant.alpha}`}`);
+    lines.push(`rotations       ${rotationText(quant)}`);
     lines.push('', layerTable(quant.layers));
   }
   const files = [...shards, ...facts.tokenizerFiles].map((f) => [
@@ -82,6 +83,11 @@ function inspectionText(manifest: Manifest): string {
   for (const [key, value] of Object.entries(facts.provenance))
     lines.push(`  ${key}: ${JSON.stringify(value)}`);
   return lines.join('\n');
+}
+
+function rotationText({ hadamard }: QuantSpec): string {
+  if (hadamard === null) return 'none';
+  return `Hadamard in the weights, Walsh blocks of ${hadamard.downBlock} in front of down_proj`;
 }
 
 /** K' of each norm and what quantizes each linear's input: a dynamic clip ratio, a static step, or 1 for a merged one. */

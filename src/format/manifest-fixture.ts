@@ -55,6 +55,7 @@ export function tinyLayout(scheme: SchemeName): Omit<Manifest, 'shards'> {
             weightBits: 4,
             reconstruct: merged ? 'pad' : 'none',
             alpha: merged ? 5 : null,
+            hadamard: null,
             layers: [layer, layer],
           },
     denseDtype: 'F16',

@@ -65,6 +65,7 @@ const quant = v.strictObject({
   weightBits: v.literal(4),
   reconstruct: v.picklist(reconstructModes),
   alpha: v.nullable(positive),
+  hadamard: v.optional(v.nullable(v.strictObject({ downBlock: count })), null),
   layers: v.array(layer),
 });
 

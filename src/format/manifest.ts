@@ -20,11 +20,19 @@ export interface LayerSpec {
   readonly downAct: number;
 }
 
+/** The Hadamard variant: rotations are in the weights, and this is what the engine computes. */
+export interface HadamardSpec {
+  /** down_proj's input is rotated in blocks of this many elements (Walsh–Hadamard, divided by √block) before quantization. */
+  readonly downBlock: number;
+}
+
 export interface QuantSpec {
   readonly actBits: ActBits;
   readonly weightBits: 4;
   readonly reconstruct: ReconstructMode;
   readonly alpha: number | null;
+  /** null without rotations. A manifest without the key is read as null. */
+  readonly hadamard: HadamardSpec | null;
   readonly layers: readonly LayerSpec[];
 }
 

@@ -159,7 +159,7 @@ function assumedQuant({ config, scheme, actBits = 4, reconstruct = 'pad' }: Plan
     downAct: 1,
   };
   const layers = Array.from({ length: config.numLayers }, () => layer);
-  return { actBits, weightBits: 4, reconstruct, alpha: null, layers };
+  return { actBits, weightBits: 4, reconstruct, alpha: null, hadamard: null, layers };
 }
 
 function assumptions({ config, quant: given }: PlanOptions, quant: QuantSpec | null): string[] {

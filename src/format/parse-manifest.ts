@@ -14,6 +14,9 @@ const maxStoredTensors = 65_536;
 /** Bytes of tokenizer files: far above real ones (Llama-3's tokenizer.json is 17 MB). */
 const maxTokenizerFileBytes = 128 * 2 ** 20;
 
+/** A transform of 2,048 floats takes 8 KiB of workgroup memory, half of what every WebGPU device has. */
+export const maxHadamardBlock = 2048;
+
 type Fail = (where: string, expected: string, found: unknown) => never;
 
 /**
@@ -83,10 +86,22 @@ function checkQuant({ scheme, quant, config }: Manifest, fail: Fail): void {
   if (quant.reconstruct !== 'none' && quant.alpha === null) {
     fail('quant.alpha', `a threshold for the reconstruction ${quant.reconstruct}`, quant.alpha);
   }
+  checkHadamard(quant, config.intermediateSize, fail);
   for (let layer = 0; layer < quant.layers.length; layer++) {
     checkSite(quant, layer, 'attn', config.hiddenSize, merged, fail);
     checkSite(quant, layer, 'mlp', config.hiddenSize, merged, fail);
   }
+}
+
+function checkHadamard({ hadamard, reconstruct }: QuantSpec, ffnSize: number, fail: Fail): void {
+  if (hadamard === null) return;
+  const { downBlock } = hadamard;
+  const fits = downBlock >= 2 && downBlock <= maxHadamardBlock && Number.isInteger(Math.log2(downBlock));
+  if (!fits || ffnSize % downBlock !== 0) {
+    const expected = `a power of two from 2 to ${maxHadamardBlock} that divides the intermediate size ${ffnSize}`;
+    fail('quant.hadamard.downBlock', expected, downBlock);
+  }
+  if (reconstruct !== 'none') fail('quant.reconstruct', '"none" with quant.hadamard', reconstruct);
 }
 
 function checkSite(

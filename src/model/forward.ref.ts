@@ -2,6 +2,7 @@
 import { qMax, schemeModes } from '../format/scheme';
 import { type ModelLayout, qkvRows } from '../format/tensors';
 import { ropeTable } from '../kernels/rope-table';
+import { walshHadamardRef } from '../kernels/silu-hadamard.ref';
 
 /** Tensors of a model by name, whole (no row blocks); float16 already widened to float32. */
 export type RefTensors = ReadonlyMap<string, Float32Array | Uint32Array | Int32Array>;
@@ -54,10 +55,12 @@ class ReferenceModel {
       const attended = this.#attention(layer, position, qkv);
       x = add(x, this.#linear(`${at}o`, this.#projectionInput(attended, spec?.oAct ?? 1)));
       const gateUp = this.#linear(`${at}gate_up`, this.#norm(`${at}mlp_norm`, x, spec?.mlpAct ?? 1));
-      const activated = Float64Array.from({ length: config.intermediateSize }, (_, f) => {
+      const gated = Float64Array.from({ length: config.intermediateSize }, (_, f) => {
         const gate = gateUp[2 * f]!;
         return (gate / (1 + Math.exp(-gate))) * gateUp[2 * f + 1]!;
       });
+      const block = quant?.hadamard?.downBlock;
+      const activated = block ? walshHadamardRef(gated, block) : gated;
       x = add(x, this.#linear(`${at}down`, this.#projectionInput(activated, spec?.downAct ?? 1)));
     }
     const last = this.#rms(x).map((value, k) => value * this.#get('final_norm.weight')[k]!);

@@ -6,6 +6,7 @@ import { type Block, forwardBlock, type RopeTable, rmsNorm, ropeTable } from './
 import { clamp, intRange, type Matrix, matrix, roundHalfEven } from './matrix';
 import { tokenIntegers } from './migrate';
 import { LinearMap } from './products';
+import { onlineRotation } from './rotate';
 
 type Apply = (x: Matrix) => Promise<Matrix>;
 
@@ -103,6 +104,7 @@ async function artifactBlock(artifact: Artifact, index: number): Promise<Block &
   const layer = new ArtifactLayer(artifact, index);
   const spec = artifact.manifest.quant?.layers[index];
   const modes = schemeModes[artifact.manifest.scheme];
+  const hadamard = artifact.manifest.quant?.hadamard;
   const normMode = modes.norm === 'static' ? 'integers' : modes.norm;
   return {
     attnInput: layer.norm('attn_norm'),
@@ -110,6 +112,7 @@ async function artifactBlock(artifact: Artifact, index: number): Promise<Block &
     o: await layer.linear('o', modes.projection, spec?.oAct ?? 1),
     mlpInput: layer.norm('mlp_norm'),
     gateUp: await layer.linear('gate_up', normMode, spec?.mlpAct ?? 1),
+    ...(hadamard && { downInput: (gated: Matrix) => onlineRotation(gated, hadamard) }),
     down: await layer.linear('down', modes.projection, spec?.downAct ?? 1),
     dispose: () => {
       for (const map of layer.maps) map.dispose();

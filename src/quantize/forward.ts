@@ -11,6 +11,8 @@ export interface Block {
   o(attended: Matrix): Promise<Matrix>; // [T, H·Dh] -> [T, D]
   mlpInput(x: Matrix): Matrix;
   gateUp(input: Matrix): Promise<Matrix>; // -> [T, 2F], rows interleaved
+  /** The online rotation of the Hadamard variant, [T, F] -> [T, F]; absent without it. */
+  downInput?(gated: Matrix): Matrix;
   down(gated: Matrix): Promise<Matrix>; // [T, F] -> [T, D]
 }
 
@@ -154,6 +156,7 @@ export async function forwardBlock(
   const mlpInput = block.mlpInput(x);
   observe('mlp', mlpInput);
   const gated = siluMul(await block.gateUp(mlpInput));
-  observe('down', gated);
-  addInto(x, await block.down(gated));
+  const downInput = block.downInput?.(gated) ?? gated;
+  observe('down', downInput);
+  addInto(x, await block.down(downInput));
 }

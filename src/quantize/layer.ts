@@ -1,8 +1,10 @@
 /** The float weights of one layer, fused as the artifact stores them. */
+import type { HadamardSpec } from '../format/manifest';
 import type { Block } from './forward';
 import { rmsNorm } from './forward';
 import type { Matrix } from './matrix';
 import { LinearMap } from './products';
+import { onlineRotation } from './rotate';
 
 export interface Linear {
   readonly weight: Matrix; // [N, K]
@@ -20,8 +22,12 @@ export interface LayerWeights {
   readonly down: Linear;
 }
 
-/** A float block on the array library; `dispose` frees its weights there. */
-export async function floatBlock(layer: LayerWeights, eps: number): Promise<Block & { dispose(): void }> {
+/** A float block on the array library, with the online rotation of rotated weights; `dispose` frees its weights there. */
+export async function floatBlock(
+  layer: LayerWeights,
+  eps: number,
+  hadamard: HadamardSpec | null = null,
+): Promise<Block & { dispose(): void }> {
   const load = ({ weight, bias }: Linear) => LinearMap.load(weight, bias);
   const qkv = await load(layer.qkv);
   const o = await load(layer.o);
@@ -33,7 +39,8 @@ export async function floatBlock(layer: LayerWeights, eps: number): Promise<Bloc
     o: (attended) => o.apply(attended),
     mlpInput: (x) => rmsNorm(x, layer.mlpNorm, eps),
     gateUp: (input) => gateUp.apply(input),
-    down: (gated) => down.apply(gated),
+    ...(hadamard && { downInput: (gated: Matrix) => onlineRotation(gated, hadamard) }),
+    down: (downInput) => down.apply(downInput),
     dispose: () => {
       for (const map of [qkv, o, gateUp, down]) map.dispose();
     },
