@@ -1,6 +1,7 @@
 import preact from '@preact/preset-vite';
 import type { Plugin } from 'vite';
 import { defineConfig } from 'vitest/config';
+import { libraryWorker } from './scripts/library-worker.mjs';
 import { serviceWorker } from './scripts/service-worker.mjs';
 
 /** COOP/COEP make the page cross-origin isolated: exact timers, and SharedArrayBuffer for libraries that want it. */
@@ -34,7 +35,7 @@ function contentSecurityPolicy(): Plugin {
   };
 }
 
-/** `--mode cli` builds the Node command into dist/cli; every other mode builds or serves the page. */
+/** `--mode cli` builds what runs in Node, `--mode lib` the library; every other mode builds or serves the page. */
 export default defineConfig(({ mode }) => {
   if (mode === 'cli') {
     return {
@@ -43,8 +44,22 @@ export default defineConfig(({ mode }) => {
         ssr: true,
         outDir: 'dist/cli',
         target: 'node20',
-        rolldownOptions: { input: { main: 'cli/main.ts' } },
+        rolldownOptions: { input: { main: 'cli/main.ts', node: 'cli/node-engine.ts' } },
       },
+    };
+  }
+  if (mode === 'lib') {
+    return {
+      publicDir: false,
+      base: './', // the worker's script is found beside the module that starts it
+      build: {
+        outDir: 'dist/lib',
+        target: 'es2022',
+        minify: false, // whoever bundles it minifies it
+        lib: { entry: 'src/api/index.ts', formats: ['es'], fileName: 'index' },
+      },
+      worker: { format: 'es', rolldownOptions: { output: { entryFileNames: 'engine.worker.js' } } },
+      plugins: [libraryWorker()],
     };
   }
   return {

@@ -1,0 +1,54 @@
+import type { Command } from 'commander';
+import { createHttpServer } from '../http-server';
+import { createEngine } from '../node-engine';
+import { wholeNumber } from '../options';
+import { print } from '../text';
+
+interface ServeFlags {
+  readonly host: string;
+  readonly port: number;
+  readonly context?: number;
+  readonly apiKey?: string;
+  readonly cors?: string;
+}
+
+/** `mergequant serve`: OpenAI's chat-completions interface over HTTP, on this machine's GPU. */
+export function register(program: Command): void {
+  program
+    .command('serve')
+    .description('answer OpenAI-style chat completions over HTTP, from an artifact or an unquantized folder')
+    .argument('<model>', 'artifact or Hugging Face folder')
+    .option(
+      '--host <address>',
+      'address to listen on; others than loopback are reachable from outside',
+      '127.0.0.1',
+    )
+    .option('--port <port>', '0 picks a free one', wholeNumber(0), 8080)
+    .option('--context <n>', "tokens of context; the model's maximum when left out", wholeNumber(1))
+    .option('--api-key <key>', 'ask for it as a bearer token (default: $MERGEQUANT_API_KEY)')
+    .option('--cors <origin>', 'let web pages of this origin ask; * lets all')
+    .action(runServe);
+}
+
+async function runServe(model: string, flags: ServeFlags): Promise<void> {
+  const { info, chat } = await createEngine({ model, contextLength: flags.context });
+  const apiKey = flags.apiKey ?? process.env.MERGEQUANT_API_KEY;
+  const server = createHttpServer({
+    completions: chat.completions,
+    hosts: [flags.host.toLowerCase()],
+    ...(apiKey ? { apiKey } : {}),
+    ...(flags.cors ? { corsOrigin: flags.cors } : {}),
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(flags.port, flags.host, resolve);
+  });
+  const address = server.address();
+  const port = typeof address === 'object' && address ? address.port : flags.port;
+  print(`${info.name} (${info.scheme}, ${info.contextLength} tokens of context) on ${info.adapter}`);
+  print(`http://${flags.host}:${port}/v1`);
+  await new Promise<void>((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, resolve);
+  });
+  server.close();
+}

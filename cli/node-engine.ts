@@ -1,0 +1,80 @@
+/** The library's front door in Node: a model on this machine's GPU, in this process. */
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { basename, join, resolve } from 'node:path';
+import { type ChatBackend, ChatCompletions } from '../src/api/completions';
+import { TextGenerator } from '../src/chat/text-generator';
+import { samplingDefaults } from '../workers/sampling-defaults';
+import { readManifest } from './artifact-folder';
+import { loadModel } from './load-model';
+
+export { RequestError } from '../src/api/chat-request';
+export { ChatCompletions, type CreateOptions } from '../src/api/completions';
+export type * from '../src/api/openai-types';
+
+export interface CreateNodeEngineOptions {
+  /** Folder of an artifact, or of an unquantized Hugging Face checkpoint. */
+  readonly model: string;
+  /** Tokens of context; the model's own maximum when left out. */
+  readonly contextLength?: number;
+}
+
+export interface NodeEngine {
+  readonly chat: { readonly completions: ChatCompletions };
+  readonly info: {
+    /** The artifact's name; a checkpoint's is its folder's. */
+    readonly name: string;
+    /** e.g. `mergequant W4A4`, `fp16` */
+    readonly scheme: string;
+    readonly contextLength: number;
+    /** As the driver names it. */
+    readonly adapter: string;
+  };
+  /** Frees the model's GPU memory. Node may need `process.exit()`: the GPU's device keeps it running. */
+  destroy(): void;
+}
+
+/**
+ * Loads a model. Needs the package `webgpu` (Dawn) beside this one.
+ * @throws FormatError and its kinds, WebGpuUnavailableError, GpuMemoryError
+ */
+export async function createEngine({ model, contextLength }: CreateNodeEngineOptions): Promise<NodeEngine> {
+  const { engine, tokenizer, scheme } = await loadModel(model, { contextLength });
+  const name = await modelName(model);
+  const { vendor, architecture, description } = engine.gpu.adapter;
+  const backend = nodeBackend(name, new TextGenerator(engine, tokenizer), await recommended(model));
+  return {
+    chat: { completions: new ChatCompletions(backend) },
+    info: {
+      name,
+      scheme,
+      contextLength: engine.contextLength,
+      adapter: description || `${vendor} ${architecture}`.trim(),
+    },
+    destroy: () => engine.destroy(),
+  };
+}
+
+function nodeBackend(
+  modelName: string,
+  generator: TextGenerator,
+  sampling: ChatBackend['defaults']['sampling'],
+): ChatBackend {
+  return {
+    modelName,
+    defaults: { contextLength: generator.engine.contextLength, sampling },
+    chat: ({ messages, sampling, maxTokens, stop }, onDelta, signal) =>
+      generator.chat({ messages, sampling, maxTokens, stop, signal }, onDelta),
+  };
+}
+
+async function modelName(folder: string): Promise<string> {
+  return existsSync(join(folder, 'manifest.json'))
+    ? (await readManifest(folder)).name
+    : basename(resolve(folder));
+}
+
+async function recommended(folder: string): Promise<ChatBackend['defaults']['sampling']> {
+  const file = join(folder, 'generation_config.json');
+  return samplingDefaults(existsSync(file) ? await readFile(file, 'utf8') : undefined);
+}
