@@ -1,0 +1,120 @@
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { expect, test } from '@playwright/test';
+import { build, type PreviewServer, preview } from 'vite';
+import { replyMs } from './support';
+
+/** The package as npm would publish it, installed in a project that knows nothing of this one. */
+let project: string;
+let server: PreviewServer | undefined;
+
+const consumer = `
+import { createEngine, type ChatCompletionChunk, RequestError } from 'mergequant-web';
+
+const model = new URLSearchParams(location.search).get('model')!;
+const status = document.getElementById('status')!;
+const phases = new Set<string>();
+const engine = await createEngine({ model, contextLength: 256, onProgress: ({ phase }) => phases.add(phase) });
+const messages = [{ role: 'user' as const, content: 'I want to find a restaurant in San Jose.' }];
+const ask = { messages, temperature: 0, max_tokens: 8 };
+const whole = await engine.chat.completions.create(ask);
+const chunks: ChatCompletionChunk[] = [];
+for await (const chunk of await engine.chat.completions.create({ ...ask, stream: true })) chunks.push(chunk);
+const abort = new AbortController();
+abort.abort();
+const refused = await engine.chat.completions.create(ask, { signal: abort.signal }).catch((error: Error) => error.name);
+const wrong = await engine.chat.completions.create({ ...ask, n: 2 }).catch((error) => error instanceof RequestError);
+engine.destroy();
+const gone = await engine.chat.completions.create(ask).catch((error: Error) => error.name);
+const streamed = chunks.map(({ choices }) => choices[0]?.delta.content ?? '').join('');
+const text = whole.choices[0].message.content;
+Object.assign(window, { result: { text, streamed, tokens: whole.usage.completion_tokens, phases: [...phases], refused, wrong, gone } });
+status.textContent = 'done';
+`;
+
+const tsconfig = {
+  compilerOptions: {
+    target: 'ES2022',
+    module: 'ESNext',
+    moduleResolution: 'Bundler',
+    lib: ['ES2022', 'DOM', 'DOM.Iterable'],
+    types: [],
+    strict: true,
+    skipLibCheck: true,
+    noEmit: true,
+  },
+  files: ['main.ts'],
+};
+
+test.beforeAll(async () => {
+  project = mkdtempSync(join(tmpdir(), 'mergequant-consumer-'));
+  const npm = (cwd: string, ...args: string[]) => execFileSync('npm', args, { cwd, stdio: 'pipe' });
+  npm('.', 'pack', '--pack-destination', project);
+  const [tarball] = readdirSync(project);
+  writeFileSync(join(project, 'package.json'), '{ "private": true, "type": "module" }');
+  npm(project, 'install', '--prefer-offline', '--no-audit', '--no-fund', `./${tarball}`);
+  writeFileSync(join(project, 'main.ts'), consumer);
+  writeFileSync(join(project, 'tsconfig.json'), JSON.stringify(tsconfig));
+  writeFileSync(
+    join(project, 'index.html'),
+    '<!doctype html><p id="status">loading</p><script type="module" src="/main.ts"></script>',
+  );
+  await build({
+    root: project,
+    configFile: false,
+    logLevel: 'warn',
+    build: { target: 'es2022' },
+    worker: { format: 'es' },
+  });
+  // The page without a build, beside the built one.
+  mkdirSync(join(project, 'dist/plain'), { recursive: true });
+  cpSync('examples/minimal/index.html', join(project, 'dist/plain/index.html'));
+  cpSync(join(project, 'node_modules/mergequant-web'), join(project, 'dist/node_modules/mergequant-web'), {
+    recursive: true,
+  });
+  server = await preview({ root: project, configFile: false, logLevel: 'error', preview: { port: 0 } });
+});
+
+test.afterAll(async () => {
+  await server?.close();
+  rmSync(project, { recursive: true, force: true });
+});
+
+function address(path: string, baseURL: string | undefined): string {
+  const model = new URL('models/demo-chat-8m-w4a4/', baseURL).href;
+  return new URL(`${path}?model=${encodeURIComponent(model)}`, server!.resolvedUrls!.local[0]).href;
+}
+
+test('a Vite project with the packed library chats, streams, aborts, and gets typed errors', async ({
+  page,
+  baseURL,
+}) => {
+  const problems: string[] = [];
+  page.on('pageerror', (error) => problems.push(error.message));
+  await page.goto(address('', baseURL));
+  await expect(page.locator('#status')).toHaveText('done', { timeout: replyMs });
+  const result = await page.evaluate(() => (window as unknown as { result: Record<string, unknown> }).result);
+  expect(result).toMatchObject({ refused: 'AbortError', wrong: true });
+  expect(result.streamed).toBe(result.text);
+  expect(String(result.text).trim()).not.toBe('');
+  expect(result.tokens).toBeGreaterThan(1);
+  expect(result.phases).toContain('download');
+  expect(problems).toEqual([]);
+});
+
+test('a plain page without any build streams a reply', async ({ page, baseURL }) => {
+  await page.goto(address('plain/', baseURL));
+  await expect(page.locator('#status')).toHaveText('done', { timeout: replyMs });
+  await expect(page.locator('#reply')).not.toHaveText('');
+});
+
+test('its types hold in a strict project, and its command runs', () => {
+  const run = (command: string, ...args: string[]) =>
+    execFileSync(command, args, { cwd: project, encoding: 'utf8', stdio: 'pipe' });
+  run(resolve('node_modules/.bin/tsc'), '-p', '.');
+  const help = run('node_modules/.bin/mergequant', '--help');
+  for (const command of ['prepare', 'generate', 'serve']) expect(help).toContain(command);
+  expect(readdirSync(join(project, 'node_modules'))).not.toContain('webgpu');
+});
