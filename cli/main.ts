@@ -5,12 +5,13 @@ import { register as inspect } from './commands/inspect';
 import { register as plan } from './commands/plan';
 import { register as ppl } from './commands/ppl';
 import { register as prepare } from './commands/prepare';
+import { register as serve } from './commands/serve';
 import { register as verify } from './commands/verify';
 
 const program = new Command('mergequant')
   .description('4-bit Llama models with static activation quantization (MergeQuant): prepare, check, run')
   .showHelpAfterError();
-for (const register of [prepare, inspect, verify, plan, generate, ppl]) register(program);
+for (const register of [prepare, inspect, verify, plan, generate, serve, ppl]) register(program);
 
 try {
   await program.parseAsync();
