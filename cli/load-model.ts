@@ -60,7 +60,7 @@ async function loadTokenizer(folder: string): Promise<ChatTokenizer> {
 }
 
 /** Every shard is checked against its SHA-256 and the exact tensor set before it is uploaded. */
-async function loadArtifact(gpu: Gpu, folder: string): Promise<ModelWeights> {
+export async function loadArtifact(gpu: Gpu, folder: string): Promise<ModelWeights> {
   const manifest: Manifest = await readManifest(folder);
   const check = new ShardTensorCheck(manifest);
   const loader = WeightsLoader.create(gpu, manifest);

@@ -21,7 +21,7 @@ const isCheckout = existsSync(join(root, 'cli/main.ts'));
 const isStale = () =>
   !existsSync(built) ||
   statSync(built).mtimeMs <
-    Math.max(...['cli', 'src', 'shaders'].map((folder) => newestMs(join(root, folder))));
+    Math.max(...['bench', 'cli', 'src', 'shaders'].map((folder) => newestMs(join(root, folder))));
 if (isCheckout && isStale()) {
   const { build } = await import('vite');
   await build({ root, mode: 'cli', logLevel: 'error', configFile: join(root, 'vite.config.ts') });

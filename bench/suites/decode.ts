@@ -1,122 +1,127 @@
-/** Decode and prefill of one shape under one scheme, with random weights made on the GPU. */
-
-import { Engine } from '../../src/engine/engine';
-import { greedy } from '../../src/engine/types';
+/** Decode and prefill of one shape under several schemes, with random weights made on the GPU. */
+import type { Engine } from '../../src/engine/engine';
 import type { LlamaConfig } from '../../src/format/config';
-import type { ActBits, SchemeName } from '../../src/format/scheme';
-import type { Gpu } from '../../src/gpu/gpu';
-import { median, type OpTiming, profileOps } from '../../src/gpu/profiler';
+import { GpuMemoryError } from '../../src/gpu/arena';
+import { profileOps } from '../../src/gpu/profiler';
 import { encodeOp } from '../../src/kernels/op';
-import { randomWeights } from '../../src/model/random-weights';
-import { benchLayout } from './layout';
+import type { BenchContext } from '../bench-context';
+import { type BenchScheme, parseScheme, shapeOf } from '../shapes';
+import { summarize } from '../statistics';
+import {
+  encodeMs,
+  measureReplies,
+  plannedBytes,
+  promptOf,
+  randomEngine,
+  reply,
+  tokenOps,
+  verifyEngine,
+} from './model';
 
-export interface DecodeOptions {
-  readonly config: LlamaConfig;
-  readonly scheme: SchemeName;
-  readonly actBits: ActBits;
-  /** Prompt lengths to decode after. */
-  readonly contexts: readonly number[];
-  /** Tokens to decode per measurement. */
-  readonly tokens: number;
-  readonly repetitions: number;
-  readonly profile: boolean;
+/** Tokens decoded in one measurement; few on an adapter that takes long for each. */
+const decodedTokens = { hardware: 64, software: 8 };
+/** Position of the token whose operations are timed one by one. */
+const profiledPosition = 512;
+/** Context that `device-bytes` is stated for. */
+const memoryContext = 2048;
+
+export async function runDecode(bench: BenchContext): Promise<void> {
+  const config = shapeOf(bench.request.shape);
+  for (const name of bench.request.schemes) {
+    const scheme = parseScheme(name);
+    const id = `${bench.request.shape}/${name}`;
+    try {
+      await measureScheme(bench, config, scheme, id);
+    } catch (error) {
+      if (!(error instanceof GpuMemoryError)) throw error;
+      bench.note(`${id}: left out, ${error.message}`);
+    }
+  }
 }
 
-export interface DecodeFigures {
-  readonly context: number;
-  readonly prefillTokensPerSecond: number;
-  readonly decodeTokensPerSecond: number;
-  readonly decodeSpread: readonly [least: number, most: number];
-  readonly timeToFirstTokenMs: number;
-}
-
-export interface DecodeResult {
-  readonly scheme: SchemeName;
-  readonly actBits: ActBits | null;
-  readonly deviceBytes: Readonly<Record<string, number>>;
-  readonly dispatchesPerToken: number;
-  readonly loadMs: number;
-  readonly compileMs: number;
-  readonly contexts: readonly DecodeFigures[];
-  /** GPU time of one decoded token by kernel, summed over layers; null without timestamps. */
-  readonly usByKernel: Readonly<Record<string, number>> | null;
-}
-
-/** Measures wall-clock rates; every reply is checked to be complete and made of valid tokens by the engine itself. */
-export async function benchDecode(gpu: Gpu, options: DecodeOptions): Promise<DecodeResult> {
-  const { config, scheme, actBits, contexts, tokens } = options;
+async function measureScheme(
+  bench: BenchContext,
+  config: LlamaConfig,
+  scheme: BenchScheme,
+  id: string,
+): Promise<void> {
+  const { software } = bench.gpu.caps;
+  const tokens = software ? decodedTokens.software : decodedTokens.hardware;
+  const contexts = bench.request.contexts.filter(
+    (context) => context + tokens < config.maxPositionEmbeddings,
+  );
+  const contextLength = Math.max(...contexts, 32) + tokens + 1;
+  bench.step(`${id}: weights, ${(plannedBytes(config, scheme, contextLength) / 2 ** 30).toFixed(2)} GiB`);
   const start = performance.now();
-  const weights = await randomWeights(gpu, benchLayout(config, scheme, actBits));
-  const loaded = performance.now();
-  const contextLength = Math.max(...contexts) + tokens + 1;
-  const engine = await Engine.create(gpu, weights, { contextLength });
-  const compiled = performance.now();
+  const engine = await randomEngine(bench, config, scheme, contextLength);
   try {
-    const figures: DecodeFigures[] = [];
-    for (const context of contexts) figures.push(await measure(engine, context, options));
-    return {
-      scheme,
-      actBits: scheme === 'fp16' ? null : actBits,
-      deviceBytes: engine.memory,
-      dispatchesPerToken: engine.dispatchesPerToken,
-      loadMs: loaded - start,
-      compileMs: compiled - loaded,
-      contexts: figures,
-      usByKernel: options.profile && gpu.caps.timestampQuery ? await profileToken(engine) : null,
-    };
+    bench.add(`${id}/create`, 'ms', summarize([performance.now() - start]), 'wall');
+    await verifyEngine(bench, engine, id);
+    for (const context of contexts) {
+      const prompt = promptOf(context, config.vocabSize);
+      await measureReplies(bench, engine, `${id}/context-${context}`, prompt, tokens);
+    }
+    addMemory(bench, engine, config, scheme, id);
+    await addSubmission(bench, engine, id, tokens);
+    if (bench.gpu.caps.timestampQuery) await profileToken(bench, engine, id);
+    else bench.note(`${id}: no timeline, the device has no timestamp queries`);
   } finally {
     engine.destroy();
   }
 }
 
-async function measure(engine: Engine, context: number, options: DecodeOptions): Promise<DecodeFigures> {
-  const { vocabSize } = options.config;
-  const promptIds = Array.from({ length: Math.max(1, context) }, (_, i) => (i * 7919 + 13) % vocabSize);
-  const rates: { prefill: number; decode: number; first: number }[] = [];
-  for (let run = 0; run <= options.repetitions; run++) {
-    engine.reset();
-    const reply = engine.generate(promptIds, {
-      sampling: greedy,
-      maxTokens: options.tokens,
-      stopTokenIds: [],
-    });
-    let result = await reply.next();
-    while (!result.done) result = await reply.next();
-    const { stats } = result.value;
-    if (stats.replyTokens !== options.tokens)
-      throw new Error(`decoded ${stats.replyTokens} of ${options.tokens} tokens`);
-    if (run === 0) continue; // warm-up
-    rates.push({
-      prefill: stats.prefillTokensPerSecond,
-      decode: stats.decodeTokensPerSecond,
-      first: stats.timeToFirstTokenMs,
-    });
+function addMemory(
+  bench: BenchContext,
+  engine: Engine,
+  config: LlamaConfig,
+  scheme: BenchScheme,
+  id: string,
+): void {
+  for (const [category, bytes] of Object.entries(engine.memory)) {
+    bench.addCount(`${id}/memory/${category}`, 'bytes', bytes);
   }
-  const decode = rates.map((rate) => rate.decode);
-  return {
-    context,
-    prefillTokensPerSecond: median(rates.map((rate) => rate.prefill)),
-    decodeTokensPerSecond: median(decode),
-    decodeSpread: [Math.min(...decode), Math.max(...decode)],
-    timeToFirstTokenMs: median(rates.map((rate) => rate.first)),
+  const total = Object.values(engine.memory).reduce((sum, bytes) => sum + bytes, 0);
+  bench.addCount(`${id}/memory/total`, 'bytes', total);
+  if (config.maxPositionEmbeddings < memoryContext) return;
+  // What the cache and the tables of a context of 2048 take, from what was allocated for this one.
+  const planned =
+    plannedBytes(config, scheme, memoryContext) - plannedBytes(config, scheme, engine.contextLength);
+  bench.addCount(`${id}/memory/total-${memoryContext}`, 'bytes', total + planned);
+}
+
+/** Dispatches, submits and the CPU's share of a token. */
+async function addSubmission(bench: BenchContext, engine: Engine, id: string, tokens: number): Promise<void> {
+  bench.step(`${id}: submits`);
+  bench.addCount(`${id}/dispatches`, 'dispatches', engine.dispatchesPerToken);
+  const { queue } = engine.gpu.device;
+  const submit = queue.submit.bind(queue);
+  let submits = 0;
+  queue.submit = (buffers) => {
+    submits++;
+    return submit(buffers);
   };
+  try {
+    engine.reset();
+    await reply(engine, promptOf(1, engine.weights.layout.config.vocabSize), tokens);
+  } finally {
+    queue.submit = submit;
+  }
+  bench.addCount(`${id}/submits`, 'submits', submits / tokens);
+  await encodeMs(bench, engine, id);
 }
 
 /** Every operation of one decoded token in a timed pass of its own. */
-async function profileToken(engine: Engine): Promise<Record<string, number>> {
-  const { decode, head, greedy: draw } = engine.passes;
-  const step = new Uint32Array([1, Math.min(512, engine.contextLength - 1), 0, 0]);
-  engine.gpu.device.queue.writeBuffer(engine.scratch.step, 0, step);
-  const ops = [...decode, ...head, ...draw.slice(0, -1)].map((op) => ({
+async function profileToken(bench: BenchContext, engine: Engine, id: string): Promise<void> {
+  bench.step(`${id}: timeline`);
+  const position = Math.min(profiledPosition, engine.contextLength - 2);
+  engine.gpu.device.queue.writeBuffer(engine.scratch.step, 0, new Uint32Array([1, position, 0, 0]));
+  // The last operation advances the position; the profile stays where it is.
+  const ops = tokenOps(engine).slice(0, -1);
+  const timed = ops.map((op) => ({
     label: op.label,
     encode: (pass: GPUComputePassEncoder) => encodeOp(pass, op, 1),
   }));
-  const timings = await profileOps(engine.gpu, ops, 10);
-  return sumByLabel(timings);
-}
-
-function sumByLabel(timings: readonly OpTiming[]): Record<string, number> {
-  const sums: Record<string, number> = {};
-  for (const { label, us } of timings) sums[label] = (sums[label] ?? 0) + us;
-  return sums;
+  const timings = await profileOps(engine.gpu, timed, Math.max(5, bench.request.samples));
+  bench.timelines.push({ id: `${bench.suite}/${id}`, ops: timings });
+  engine.reset();
 }
