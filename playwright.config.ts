@@ -15,11 +15,12 @@ const quiet = [
   '--disable-component-update',
   '--disable-sync',
 ];
+/** Zeroing workgroup memory is most of a kernel's compile time there; the kernels write it before they read it. */
+const software = ['--use-webgpu-adapter=swiftshader', '--enable-dawn-features=disable_workgroup_init'];
 /** A Linux machine without a graphics device gets WebGPU from the software adapter. */
 const hasGpu = process.platform !== 'linux' || existsSync('/dev/dri') || existsSync('/dev/nvidia0');
 const args =
-  process.env.CHROME_ARGS?.split(' ').filter(Boolean) ??
-  (hasGpu ? quiet : [...quiet, '--use-webgpu-adapter=swiftshader']);
+  process.env.CHROME_ARGS?.split(' ').filter(Boolean) ?? (hasGpu ? quiet : [...quiet, ...software]);
 
 export default defineConfig({
   testDir: 'e2e',

@@ -1,42 +1,29 @@
 import preact from '@preact/preset-vite';
-import type { Plugin } from 'vite';
 import { defineConfig } from 'vitest/config';
 import { libraryWorker } from './scripts/library-worker.mjs';
+import {
+  developmentHeaders,
+  developmentNonce,
+  pagePolicy,
+  securityHeaders,
+} from './scripts/security-headers';
 import { serviceWorker } from './scripts/service-worker.mjs';
 
-/** COOP/COEP make the page cross-origin isolated: exact timers, and SharedArrayBuffer for libraries that want it. */
-const isolationHeaders = {
-  'Cross-Origin-Opener-Policy': 'same-origin',
-  'Cross-Origin-Embedder-Policy': 'require-corp',
+/** Puts the policy into the built page, for hosts that set no headers. */
+const policyInPage = {
+  name: 'content-security-policy',
+  apply: 'build' as const,
+  transformIndexHtml: () => [
+    {
+      tag: 'meta',
+      attrs: { 'http-equiv': 'Content-Security-Policy', content: pagePolicy },
+      injectTo: 'head-prepend' as const,
+    },
+  ],
 };
 
-/**
- * What the built page may do: run its own scripts, show its own pictures, and fetch models from wherever the user says.
- * Nothing a model writes can make it send anything. (The development server needs inline scripts.)
- */
-function contentSecurityPolicy(): Plugin {
-  const content = [
-    "default-src 'self'",
-    "script-src 'self' 'wasm-unsafe-eval'",
-    "style-src 'self' 'unsafe-inline'",
-    "img-src 'self' data: blob:",
-    'connect-src *',
-    "worker-src 'self' blob:",
-    "object-src 'none'",
-    "base-uri 'self'",
-    "form-action 'none'",
-  ].join('; ');
-  return {
-    name: 'content-security-policy',
-    apply: 'build',
-    transformIndexHtml: () => [
-      { tag: 'meta', attrs: { 'http-equiv': 'Content-Security-Policy', content }, injectTo: 'head-prepend' },
-    ],
-  };
-}
-
 /** `--mode cli` builds what runs in Node, `--mode lib` the library; every other mode builds or serves the page. */
-export default defineConfig(({ mode }) => {
+export default defineConfig(({ mode, command, isPreview }) => {
   if (mode === 'cli') {
     return {
       publicDir: false,
@@ -63,11 +50,12 @@ export default defineConfig(({ mode }) => {
     };
   }
   return {
-    plugins: [preact(), contentSecurityPolicy(), serviceWorker()],
+    plugins: [preact(), policyInPage, serviceWorker()],
+    ...(command === 'serve' && !isPreview ? { html: { cspNonce: developmentNonce } } : {}),
     build: { outDir: 'dist/page', target: 'es2022' },
     worker: { format: 'es' },
-    server: { headers: isolationHeaders },
-    preview: { headers: isolationHeaders },
+    server: { headers: developmentHeaders },
+    preview: { headers: securityHeaders },
     test: {
       include: ['{src,workers,cli,bench,scripts}/**/*.test.ts'],
       pool: 'forks',

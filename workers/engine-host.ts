@@ -157,7 +157,7 @@ export class EngineHost {
 
   async #run<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const abort = new AbortController();
-    const done = work(abort.signal);
+    const done = Promise.resolve().then(() => work(abort.signal)); // `work` may cancel at once
     const running = { abort, done };
     this.#running = running;
     try {
@@ -206,7 +206,8 @@ export class EngineHost {
     try {
       await session.guard(selfTest(session.gpu, artifact.manifest, contextLength));
     } catch (error) {
-      if (!(error instanceof SelfTestError) || this.#plainBecause !== null) throw error;
+      if (!(error instanceof SelfTestError)) throw withShorterContext(error, contextLength, false);
+      if (this.#plainBecause !== null) throw error;
       this.#plainBecause = error.message;
       this.#closeSession();
       return this.#checkGpu(await this.#openSession(), artifact, contextLength);

@@ -39,6 +39,7 @@ describe('a GPU that computes wrongly is found out', () => {
     ['the int4 product reads the wrong nibbles', 'mergequant', />> 4u\) & low/g, '>> 3u) & low'],
     ['rounding is towards zero', 'mergequant', /clamp\(round\(/g, 'clamp(trunc('],
     ['the softmax uses 2^x', 'fp16', /\bexp\(/g, 'exp2('],
+    ['the softmax uses 2^x', 'mergequant', /\bexp\(/g, 'exp2('],
     ['RoPE turns the other way', 'fp16', /\bangle\.y\b/g, '(-angle.y)'],
     ['the square root is missing', 'fp16', /\binverseSqrt\(/g, 'abs('],
   ])('%s', async (_, scheme, from, to) => {

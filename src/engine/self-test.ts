@@ -37,7 +37,7 @@ const decodedTokens = 4;
  */
 export async function selfTest(gpu: Gpu, layout: ModelLayout, contextLength: number): Promise<void> {
   const small = smallLayout(layout, contextLength);
-  const model = randomModel(small, 11);
+  const model = loudModel(small);
   const engine = await Engine.create(gpu, await uploadModel(gpu, model), { chunkTokens: 16 });
   try {
     const first = await generate(engine, promptIds, 1, greedy);
@@ -148,6 +148,17 @@ async function readLogits({ gpu: { device }, scratch: { logits }, weights }: Eng
   } finally {
     staging.destroy();
   }
+}
+
+/** Random weights large enough that softmax and SiLU leave their linear ranges, so that errors there show. */
+function loudModel(layout: ModelLayout): RandomModel {
+  const model = randomModel(layout, 11);
+  for (const [name, values] of model.reference) {
+    if (!name.endsWith('.scale')) continue;
+    // these very arrays are uploaded, too: only float16 has a copy of its own
+    for (let i = 0; i < values.length; i++) values[i] = 5 * values[i]!;
+  }
+  return model;
 }
 
 /** One layer with everything that chooses a kernel as in `layout`, and everything else small. */
