@@ -36,9 +36,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let source = select(t, step.num_tokens - 1u, LAST_ROW) * params.D;
   let target_row = t * params.D;
   var sum = 0.0;
-  for (var d = lane; d < params.D; d += WORKGROUP) {
-    let value = x[source + d];
-    sum = fma(value, value, sum);
+  for (var first = lane; first < params.D; first += 8u * WORKGROUP) {
+    var loaded: array<f32, 8>; // in flight together
+    for (var i = 0u; i < 8u; i++) {
+      loaded[i] = x[source + min(first + i * WORKGROUP, params.D - 1u)];
+    }
+    for (var i = 0u; i < 8u; i++) {
+      if (first + i * WORKGROUP < params.D) {
+        sum = fma(loaded[i], loaded[i], sum);
+      }
+    }
   }
   sums[lane] = sum;
   for (var width = WORKGROUP / 2u; width > 0u; width /= 2u) {

@@ -12,6 +12,7 @@ import {
   samplingBytes,
 } from '../kernels/sample';
 import { buildHead, buildLayers } from '../model/forward';
+import { buildDecodeLayers, canFuseDecode } from '../model/forward-decode';
 import { createScratch, type Scratch } from '../model/scratch';
 import type { ModelWeights } from '../model/weights';
 import {
@@ -311,7 +312,9 @@ async function buildPasses(
   const draw = { vocabSize, logits, ids, step, historyCapacity, ...sampler };
   const [prefill, decode, head, greedy, sampled] = await Promise.all([
     buildLayers(context, weights, scratch, 'matrix'),
-    buildLayers(context, weights, scratch, 'vector'),
+    canFuseDecode(context.gpu, weights, scratch)
+      ? buildDecodeLayers(context, weights, scratch)
+      : buildLayers(context, weights, scratch, 'vector'),
     buildHead(context, weights, scratch),
     argmax(context, draw),
     sample(context, draw),

@@ -80,6 +80,7 @@ export async function argmax(context: KernelContext, args: ArgmaxArgs): Promise<
     makeOp(context, {
       label: 'argmax_partial',
       source: `${order}\n${partial}`,
+      constants: { GROUP: context.gpu.caps.software ? 64 : 256 },
       bindings: [params, logits, partials],
       grid: () => [groups, 1, 1],
     }),

@@ -26,8 +26,14 @@ export interface AttentionSplitArgs extends AttentionArgs {
  * Keys of one piece (the unit in which the softmax is joined) and lanes of a workgroup. Small models get small ones: a
  * short context leaves fewer lanes idle, and a software adapter compiles them four times faster.
  */
-function pieceKeys(contextLength: number, headDim: number): number {
+export function pieceKeys(contextLength: number, headDim: number): number {
   return headDim <= 64 && contextLength <= 1024 ? 64 : 256;
+}
+
+/** Loads in flight of a lane of an attention workgroup: hides memory's latency on a GPU, idles on a software adapter. */
+export function loadsAhead(context: KernelContext, headDim: number): Record<string, number> {
+  if (context.gpu.caps.software) return { CHUNKS_AHEAD: 1, KEYS_AHEAD: 1 };
+  return { CHUNKS_AHEAD: Math.min(4, Math.max(1, headDim >> 5)), KEYS_AHEAD: 8 };
 }
 
 /** Pieces that the context is cut into; with one there is nothing to split. */
@@ -96,6 +102,7 @@ function attentionOp(context: KernelContext, args: AttentionArgs, partials: GPUB
     source: `${join}\n${piece}\n${source}`,
     constants: {
       LANES: pieceKeys(contextLength, headDim),
+      ...loadsAhead(context, headDim),
       SPLIT: partials ? 1 : 0,
       ALIGNED: headDim % 8 === 0 ? 1 : 0,
     },

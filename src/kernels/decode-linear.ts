@@ -1,0 +1,242 @@
+import joinSource from '../../shaders/attention_join.wgsl?raw';
+import combineSource from '../../shaders/decode_combine.wgsl?raw';
+import inputSource from '../../shaders/decode_input.wgsl?raw';
+import normSource from '../../shaders/decode_norm.wgsl?raw';
+import normDynamicSource from '../../shaders/decode_norm_dynamic.wgsl?raw';
+import normStaticSource from '../../shaders/decode_norm_static.wgsl?raw';
+import productSource from '../../shaders/decode_product.wgsl?raw';
+import quantizePrologue from '../../shaders/decode_quantize.wgsl?raw';
+import reduceSource from '../../shaders/decode_reduce.wgsl?raw';
+import stageSource from '../../shaders/decode_stage.wgsl?raw';
+import quantizeSource from '../../shaders/quantize.wgsl?raw';
+import siluSource from '../../shaders/silu.wgsl?raw';
+import dotSource from '../../shaders/w4_dot.wgsl?raw';
+import { type ActBits, qMax } from '../format/scheme';
+import type { Gpu } from '../gpu/gpu';
+import { type AttentionArgs, pieceCount, pieceKeys } from './attention';
+import { type KernelContext, makeOp, type Op, requireShape } from './op';
+
+/** What the product reads and how it makes integers of it, each as the kernel of that name does. */
+export type DecodeInput =
+  | {
+      readonly kind: 'rmsnorm_quant_static';
+      readonly x: GPUBuffer; // [D] f32
+      readonly hiddenSize: number;
+      readonly eps: number;
+      readonly gather: GPUBuffer; // [K'] u32
+      readonly mult: GPUBuffer; // [K'] f32
+    }
+  | {
+      readonly kind: 'rmsnorm_quant_dynamic';
+      readonly x: GPUBuffer; // [D] f32
+      readonly hiddenSize: number;
+      readonly eps: number;
+      readonly weight: GPUBuffer; // [D] f32
+      readonly ratio: number;
+    }
+  | { readonly kind: 'floats'; readonly x: GPUBuffer; readonly length: number; readonly quantizer: Quantizer }
+  | {
+      /** The pieces that `attentionDecode` left, joined. */
+      readonly kind: 'attention';
+      readonly partials: GPUBuffer; // [H, pieces, Dh + 2] f32
+      readonly step: GPUBuffer;
+      readonly heads: Pick<AttentionArgs, 'numHeads' | 'headDim' | 'contextLength'>;
+      readonly quantizer: Quantizer;
+    };
+
+/** Per-token dynamic with a clip ratio, or one static step for all channels. */
+export type Quantizer =
+  | { readonly kind: 'dynamic'; readonly ratio: number }
+  | { readonly kind: 'static'; readonly stepSize: number };
+
+/** What happens to a row's result: stored, added to what y holds, or gate and up joined to `silu(gate)·up`. */
+export type DecodeOutput = 'store' | 'accumulate' | 'silu-mul';
+
+/** Choices that change speed, never bits. */
+export interface DecodeLinearTuning {
+  /** Invocations per workgroup: a multiple of 256 that the device allows. */
+  readonly threads?: number;
+  /** Workgroups at most. */
+  readonly groups?: number;
+  /** 16-byte weight loads in flight per invocation, 1 to 8. */
+  readonly pieces?: number;
+}
+
+export interface DecodeLinearArgs {
+  readonly input: DecodeInput;
+  readonly actBits: ActBits;
+  /** K', a multiple of 32. */
+  readonly inputs: number;
+  /** Rows of this block of the matrix, and the output column of its first one; even numbers with `silu-mul`. */
+  readonly rows: number;
+  readonly rowStart: number;
+  /** N. */
+  readonly outputs: number;
+  readonly weight: GPUBuffer; // [rows, K'/8] u32: offset-binary nibbles
+  readonly scale: GPUBuffer; // [N] f32
+  readonly bias: GPUBuffer | null; // [N] f32
+  readonly y: GPUBuffer; // [N] f32, or [N/2] with silu-mul
+  readonly output: DecodeOutput;
+  readonly tuning?: DecodeLinearTuning;
+}
+
+/** Large workgroups, one for each of about 132 cores: a token is quantized once in each. */
+function defaultTuning(gpu: Gpu): Required<DecodeLinearTuning> {
+  const most = gpu.device.limits.maxComputeInvocationsPerWorkgroup;
+  const threads = Math.min(1024, Math.floor(most / 256) * 256);
+  return { threads, groups: (132 * 1024) / threads, pieces: 5 };
+}
+
+/** Subgroups that share a row count in the grid; larger ones find fewer rows, smaller ones walk more. */
+const rowsPerWorkgroup = (threads: number) => threads / 32;
+
+/** K' up to which a token fits, in steps so that layers of slightly different K' share a pipeline. */
+function capacityPieces(inputs: number): number {
+  return Math.ceil(inputs / 1024) * 32;
+}
+
+function floatCount(input: DecodeInput): number {
+  if (input.kind === 'attention') return input.heads.numHeads * input.heads.headDim;
+  return input.kind === 'floats' ? input.length : input.hiddenSize;
+}
+
+/** Words of four floats that fit, in such steps, too. */
+function stagedWords(length: number): number {
+  return Math.ceil(length / 1024) * 256;
+}
+
+/** Bytes of workgroup memory of one kernel: the token's integers, reductions, and the token's floats. */
+function workgroupBytes(inputs: number, input: DecodeInput, threads: number): number {
+  const staged = input.kind === 'floats' ? 0 : 16 * (stagedWords(floatCount(input)) + 8);
+  return 32 * (capacityPieces(inputs) + 4) + 4 * 256 + threads + staged;
+}
+
+/** Whether {@link decodeLinear} can take this input on this device; otherwise its parts run one after the other. */
+export function fitsDecodeLinear(gpu: Gpu, inputs: number, input: DecodeInput): boolean {
+  const limit = gpu.device.limits.maxComputeWorkgroupStorageSize;
+  const fourAligned = floatCount(input) % 4 === 0;
+  const wholeHeads = input.kind !== 'attention' || input.heads.headDim % 4 === 0;
+  return gpu.caps.subgroups && fourAligned && wholeHeads && workgroupBytes(inputs, input, 1024) <= limit;
+}
+
+/**
+ * Quantization, int4 product and what follows it of one token in one dispatch: the same bits as the kernels in a row.
+ * Needs subgroups; see {@link fitsDecodeLinear}.
+ * @throws KernelShapeError
+ */
+export async function decodeLinear(context: KernelContext, args: DecodeLinearArgs): Promise<Op> {
+  const { input, inputs, rows, rowStart, outputs, output } = args;
+  const { threads, groups, pieces } = { ...defaultTuning(context.gpu), ...args.tuning };
+  requireDecodeLinear(context, args, threads, pieces);
+  const prologue = prologueOf(input);
+  const params = context.arena.uniform('decode_linear.params', {
+    kPieces: inputs / 32,
+    ...{ rows, rowStart, N: outputs, K: floatCount(input) },
+    eps: { f32: 'eps' in input ? input.eps : 0 },
+    qMax: { f32: qMax(args.actBits) },
+    factor: { f32: factorOf(input, args.actBits) },
+    headDim: input.kind === 'attention' ? input.heads.headDim : 0,
+    attentionPieces: input.kind === 'attention' ? pieceCount(input.heads) : 0,
+  });
+  const most = Math.ceil(rows / (rowsPerWorkgroup(threads) * (output === 'silu-mul' ? 2 : 1)));
+  return makeOp(context, {
+    label: `decode_${input.kind}_${output}`,
+    source: [quantizeSource, dotSource, siluSource, reduceSource, ...prologue.sources, productSource].join(
+      '\n',
+    ),
+    enables: ['subgroups'],
+    constants: {
+      ...{ WORKGROUP: threads, PIECES: pieces, CAPACITY: capacityPieces(inputs) },
+      ...{ HAS_BIAS: Number(args.bias !== null), ACCUMULATE: Number(output === 'accumulate') },
+      GATED: Number(output === 'silu-mul'),
+      ...prologue.constants,
+    },
+    // The layout wants a bias buffer even where the kernel reads none.
+    bindings: [params, args.weight, args.scale, args.bias ?? args.scale, args.y, ...prologue.bindings],
+    grid: () => [Math.min(groups, most), 1, 1],
+  });
+}
+
+interface Prologue {
+  readonly sources: readonly string[];
+  readonly constants: Readonly<Record<string, number>>;
+  readonly bindings: readonly GPUBuffer[];
+}
+
+function prologueOf(input: DecodeInput): Prologue {
+  const staged = { STAGED: stagedWords(floatCount(input)) };
+  switch (input.kind) {
+    case 'rmsnorm_quant_static':
+      return {
+        sources: [stageSource, normSource, normStaticSource],
+        constants: staged,
+        bindings: [input.x, input.gather, input.mult],
+      };
+    case 'rmsnorm_quant_dynamic':
+      return {
+        sources: [stageSource, normSource, normDynamicSource],
+        constants: staged,
+        bindings: [input.x, input.weight],
+      };
+    case 'floats':
+      return {
+        sources: [inputSource, quantizePrologue],
+        constants: { DYNAMIC: Number(input.quantizer.kind === 'dynamic') },
+        bindings: [input.x],
+      };
+    case 'attention': {
+      const { contextLength, headDim } = input.heads;
+      const isDynamic = input.quantizer.kind === 'dynamic';
+      return {
+        sources: [stageSource, joinSource, combineSource, quantizePrologue],
+        constants: { ...staged, DYNAMIC: Number(isDynamic), PIECE_KEYS: pieceKeys(contextLength, headDim) },
+        bindings: [input.step, input.partials],
+      };
+    }
+  }
+}
+
+/** Dynamic: what turns a maximum into a scale; static: the inverse of the step. */
+function factorOf(input: DecodeInput, actBits: ActBits): number {
+  if (input.kind === 'rmsnorm_quant_static') return 0;
+  if (input.kind === 'rmsnorm_quant_dynamic') return input.ratio / qMax(actBits);
+  const { quantizer } = input;
+  return quantizer.kind === 'dynamic' ? quantizer.ratio / qMax(actBits) : 1 / quantizer.stepSize;
+}
+
+function requireDecodeLinear(
+  context: KernelContext,
+  args: DecodeLinearArgs,
+  threads: number,
+  pieces: number,
+): void {
+  const { input, inputs, rows, rowStart, outputs, weight, scale, bias, y, output } = args;
+  const label = 'decode_linear';
+  const { maxComputeInvocationsPerWorkgroup: most } = context.gpu.device.limits;
+  requireShape(inputs > 0 && inputs % 32 === 0, label, `inputs a positive multiple of 32, not ${inputs}`);
+  const fits = fitsDecodeLinear(context.gpu, inputs, input);
+  requireShape(
+    fits,
+    label,
+    `subgroups and a token that fits workgroup memory, not ${input.kind} of ${inputs}`,
+  );
+  requireShape(
+    rows > 0 && rowStart >= 0 && rowStart + rows <= outputs,
+    label,
+    `rows within ${outputs} outputs, not ${rows} from ${rowStart}`,
+  );
+  const paired = output !== 'silu-mul' || (rows % 2 === 0 && rowStart % 2 === 0);
+  requireShape(paired, label, `even rows for silu-mul, not ${rows} from ${rowStart}`);
+  requireShape(
+    threads % 256 === 0 && threads <= most,
+    label,
+    `threads a multiple of 256 up to ${most}, not ${threads}`,
+  );
+  requireShape(pieces >= 1 && pieces <= 8, label, `pieces 1 to 8, not ${pieces}`);
+  const weightBytes = (rows * inputs) / 2;
+  requireShape(weight.size >= weightBytes, label, `weight of ${weightBytes} bytes, not ${weight.size}`);
+  requireShape(scale.size >= 4 * outputs, label, `scale of ${4 * outputs} bytes, not ${scale.size}`);
+  requireShape(!bias || bias.size >= 4 * outputs, label, `bias of ${4 * outputs} bytes, not ${bias?.size}`);
+  const yBytes = output === 'silu-mul' ? 2 * outputs : 4 * outputs;
+  requireShape(y.size >= yBytes, label, `y of ${yBytes} bytes, not ${y.size}`);
+}

@@ -1,0 +1,105 @@
+import { describe, expect, test } from 'vitest';
+import type { LlamaConfig } from '../format/config';
+import type { ActBits, SchemeName } from '../format/scheme';
+import type { ModelLayout } from '../format/tensors';
+import type { Op } from '../kernels/op';
+import { expectEqualInts, KernelBench } from '../kernels/testing';
+import { buildLayers } from './forward';
+import { buildDecodeLayers, canFuseDecode } from './forward-decode';
+import { randomModel, uploadModel } from './reference-model';
+import { createScratch } from './scratch';
+
+/** GQA 4:2, FFN 172, two pieces of attention. */
+const config: LlamaConfig = {
+  hiddenSize: 40,
+  intermediateSize: 172,
+  numLayers: 2,
+  numHeads: 4,
+  numKvHeads: 2,
+  headDim: 8,
+  vocabSize: 100,
+  maxPositionEmbeddings: 80,
+  rmsNormEps: 1e-5,
+  ropeTheta: 10000,
+  ropeScaling: null,
+  tieWordEmbeddings: false,
+  attentionBias: true,
+  mlpBias: false,
+  bosTokenId: 1,
+  eosTokenIds: [2],
+};
+
+function layout(scheme: SchemeName, actBits: ActBits, downBlock?: number): ModelLayout {
+  const isStatic = scheme === 'tensor-static' || scheme === 'mergequant-static';
+  const layer = {
+    ...{ attnInputs: 64, mlpInputs: 96, attnOffsets: true, mlpOffsets: false, attnAct: 0.9, mlpAct: 0.9 },
+    ...(isStatic ? { oAct: 0.02, downAct: 0.01 } : { oAct: 0.95, downAct: 0.8 }),
+  };
+  const layers = Array.from({ length: config.numLayers }, () => layer);
+  const hadamard = downBlock ? { downBlock } : null;
+  const quant = {
+    actBits,
+    weightBits: 4 as const,
+    reconstruct: 'segment' as const,
+    alpha: 5,
+    hadamard,
+    layers,
+  };
+  return { config, scheme, quant, denseDtype: 'F16' };
+}
+
+interface Case {
+  readonly scheme: SchemeName;
+  readonly actBits: ActBits;
+  readonly downBlock?: number;
+}
+
+describe('fused decode', async () => {
+  const bench = await KernelBench.open({ software: false });
+  const { device } = bench.gpu;
+
+  test.each([
+    { scheme: 'rtn-dynamic', actBits: 8 },
+    { scheme: 'tensor-static', actBits: 4 },
+    { scheme: 'mergequant', actBits: 4 },
+    { scheme: 'mergequant', actBits: 8 },
+    { scheme: 'mergequant-static', actBits: 8 },
+    { scheme: 'mergequant', actBits: 4, downBlock: 4 },
+  ] as Case[])(
+    '$scheme A$actBits, Hadamard $downBlock: residual stream and caches of the plain pass, bit for bit',
+    async ({ scheme, actBits, downBlock }) => {
+      const model = randomModel(layout(scheme, actBits, downBlock), 5);
+      const weights = await uploadModel(bench.gpu, model);
+      const run = async (build: typeof buildDecodeLayers) => {
+        const scratch = createScratch(bench.arena, weights, 80, 1);
+        const ops: readonly Op[] = await build(bench, weights, scratch);
+        // The first token, the last and first of a piece of attention; what lies between is zeros in both caches.
+        for (const position of [0, 63, 64]) {
+          device.queue.writeBuffer(scratch.ids, 0, new Uint32Array([(position * 37 + 5) % 100]));
+          device.queue.writeBuffer(scratch.step, 0, new Uint32Array([1, position, 0, 0]));
+          await bench.run(ops, 1);
+        }
+        const buffers = [scratch.x, ...scratch.kvCache.flatMap(({ keys, values }) => [keys, values])];
+        return {
+          ops,
+          bits: await Promise.all(buffers.map(async (b) => new Uint32Array(await bench.read(b)))),
+        };
+      };
+      expect(canFuseDecode(bench.gpu, weights, createScratch(bench.arena, weights, 80, 1))).toBe(true);
+      const plain = await run((context, of, scratch) => buildLayers(context, of, scratch, 'vector'));
+      const fused = await run(buildDecodeLayers);
+      expect(new Set(plain.bits[0]).size).toBeGreaterThan(30);
+      plain.bits.forEach((bits, i) => {
+        expectEqualInts(fused.bits[i]!, bits);
+      });
+      expect(fused.ops.length).toBeLessThan(plain.ops.length);
+      weights.arena.destroy();
+    },
+  );
+
+  test('a float model is not fused', async () => {
+    const of: ModelLayout = { config, scheme: 'fp16', quant: null, denseDtype: 'F16' };
+    const weights = await uploadModel(bench.gpu, randomModel(of, 5));
+    expect(canFuseDecode(bench.gpu, weights, createScratch(bench.arena, weights, 80, 1))).toBe(false);
+  });
+});

@@ -1,0 +1,136 @@
+/**
+ * One decoded token in five dispatches a layer (six with a Hadamard rotation): the pass of `forward.ts` with quantizers as
+ * prologues and residual, SiLU and KV append as epilogues of the products. Bit for bit the same results.
+ */
+import { schemeModes } from '../format/scheme';
+import type { Gpu } from '../gpu/gpu';
+import { attentionDecode, fitsAttentionDecode } from '../kernels/attention-decode';
+import {
+  type DecodeInput,
+  type DecodeLinearTuning,
+  type DecodeOutput,
+  decodeLinear,
+  fitsDecodeLinear,
+  type Quantizer,
+} from '../kernels/decode-linear';
+import { embed } from '../kernels/embed';
+import type { KernelContext, Op } from '../kernels/op';
+import { siluHadamard } from '../kernels/silu-hadamard';
+import type { Scratch } from './scratch';
+import type { Int4Matrix, Matrix, ModelWeights, NormWeights } from './weights';
+
+/** The products of a layer. */
+export type LayerProduct = 'qkv' | 'o' | 'gateUp' | 'down';
+
+/** What each product is tuned to. */
+export type DecodeTuning = Readonly<Partial<Record<LayerProduct, DecodeLinearTuning>>>;
+
+/** One product of one layer, with its input. */
+interface Product {
+  readonly matrix: Matrix;
+  readonly input: DecodeInput;
+  readonly output: DecodeOutput;
+  readonly y: GPUBuffer;
+}
+
+/** Whether every layer of this model fits the fused kernels on this device. */
+export function canFuseDecode(gpu: Gpu, weights: ModelWeights, scratch: Scratch): boolean {
+  if (gpu.caps.software || !fitsAttentionDecode(weights.layout.config)) return false;
+  return weights.layers.every((_, layer) =>
+    Object.values(layerProducts(weights, scratch, layer)).every(
+      ({ matrix, input, output }) =>
+        matrix.kind === 'int4' &&
+        fitsDecodeLinear(gpu, matrix.inputs, input) &&
+        (output !== 'silu-mul' || matrix.blocks.every(({ rowStart, rows }) => (rowStart | rows) % 2 === 0)),
+    ),
+  );
+}
+
+/**
+ * All operations of the layers for one token: `scratch.ids` → `scratch.x`, keys and values appended. Only where
+ * {@link canFuseDecode}.
+ */
+export async function buildDecodeLayers(
+  context: KernelContext,
+  weights: ModelWeights,
+  scratch: Scratch,
+  tuning: DecodeTuning = {},
+): Promise<Op[]> {
+  const { config, quant } = weights.layout;
+  const { hiddenSize, intermediateSize, numHeads, numKvHeads, headDim } = config;
+  const { step, ids, x, qkv, gateUp, activated, rope: table, partials, contextLength } = scratch;
+  const actBits = quant!.actBits;
+  const ops: Promise<Op>[] = weights.embed.blocks.map(({ rowStart, rows, weight }) =>
+    embed(context, { hiddenSize, rowStart, rows, dtype: weights.embed.dtype, step, ids, table: weight, x }),
+  );
+  const product = (name: LayerProduct, { matrix, input, output, y }: Product) => {
+    const { inputs, outputs, scale, bias, blocks } = matrix as Int4Matrix;
+    return blocks.map((block) =>
+      decodeLinear(context, {
+        ...{ input, actBits, inputs, outputs, scale, bias, y, output },
+        ...block,
+        tuning: tuning[name],
+      }),
+    );
+  };
+  weights.layers.forEach((_, layer) => {
+    const { keys: keyCache, values: valueCache } = scratch.kvCache[layer]!;
+    const products = layerProducts(weights, scratch, layer);
+    const heads = { numHeads, numKvHeads, headDim, contextLength };
+    ops.push(...product('qkv', products.qkv));
+    ops.push(attentionDecode(context, { ...heads, step, qkv, table, keyCache, valueCache, partials }));
+    ops.push(...product('o', products.o));
+    ops.push(...product('gateUp', products.gateUp));
+    if (quant?.hadamard) {
+      const { downBlock: block } = quant.hadamard;
+      ops.push(siluHadamard(context, { ffnSize: intermediateSize, block, step, gateUp, y: activated }));
+    }
+    ops.push(...product('down', products.down));
+  });
+  return Promise.all(ops);
+}
+
+function layerProducts(
+  weights: ModelWeights,
+  scratch: Scratch,
+  index: number,
+): Record<LayerProduct, Product> {
+  const { config, quant, scheme } = weights.layout;
+  const { numHeads, headDim, intermediateSize } = config;
+  const { step, x, partials, activated, contextLength } = scratch;
+  const layer = weights.layers[index]!;
+  const spec = quant?.layers[index];
+  const isStatic = schemeModes[scheme].projection === 'static';
+  const quantizer = (act: number): Quantizer =>
+    isStatic ? { kind: 'static', stepSize: act } : { kind: 'dynamic', ratio: act };
+  const norm = (norms: NormWeights, ratio: number): DecodeInput => {
+    const shared = { x, hiddenSize: config.hiddenSize, eps: config.rmsNormEps };
+    if (norms.kind === 'plain')
+      return { kind: 'rmsnorm_quant_dynamic', ...shared, weight: norms.weight, ratio };
+    return { kind: 'rmsnorm_quant_static', ...shared, gather: norms.gather, mult: norms.mult };
+  };
+  const attended: DecodeInput = {
+    kind: 'attention',
+    ...{ partials, step, heads: { numHeads, headDim, contextLength } },
+    quantizer: quantizer(spec?.oAct ?? 1),
+  };
+  const gated: DecodeInput = {
+    kind: 'floats',
+    ...{ x: activated, length: intermediateSize, quantizer: quantizer(spec?.downAct ?? 1) },
+  };
+  return {
+    qkv: {
+      matrix: layer.qkv,
+      input: norm(layer.attnNorm, spec?.attnAct ?? 1),
+      output: 'store',
+      y: scratch.qkv,
+    },
+    o: { matrix: layer.o, input: attended, output: 'accumulate', y: x },
+    gateUp: {
+      matrix: layer.gateUp,
+      input: norm(layer.mlpNorm, spec?.mlpAct ?? 1),
+      ...(quant?.hadamard ? { output: 'store', y: scratch.gateUp } : { output: 'silu-mul', y: activated }),
+    },
+    down: { matrix: layer.down, input: gated, output: 'accumulate', y: x },
+  };
+}
