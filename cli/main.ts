@@ -1,5 +1,7 @@
 /** The `mergequant` command: one file per subcommand in cli/commands. */
 import { Command } from 'commander';
+import { register as bench } from './commands/bench';
+import { register as evaluate } from './commands/eval';
 import { register as generate } from './commands/generate';
 import { register as inspect } from './commands/inspect';
 import { register as plan } from './commands/plan';
@@ -11,7 +13,7 @@ import { register as verify } from './commands/verify';
 const program = new Command('mergequant')
   .description('4-bit Llama models with static activation quantization (MergeQuant): prepare, check, run')
   .showHelpAfterError();
-for (const register of [prepare, inspect, verify, plan, generate, serve, ppl]) register(program);
+for (const register of [prepare, evaluate, inspect, verify, plan, generate, serve, ppl, bench]) register(program);
 
 try {
   await program.parseAsync();

@@ -1,18 +1,18 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { reconstructModes, schemeNames } from '../../src/format/scheme';
-import type { ClipLoss } from '../../src/quantize/clip';
+import { clipLosses } from '../../src/quantize/clip';
+import { propagations } from '../../src/quantize/layer-calibrator';
 import {
   type PrepareOptions,
   type PrepareSummary,
   prepareDefaults,
   runPrepare,
+  weightMethods,
 } from '../../src/quantize/prepare';
-import { wholeNumber } from '../options';
+import { numberBetween, wholeNumber } from '../options';
 import { progressBar } from '../progress';
 
 type Flags = Omit<PrepareOptions, 'checkpoint'> & { readonly json?: boolean };
-
-const clipLosses: readonly ClipLoss[] = ['paper', 'output'];
 
 function positive(text: string): number {
   const value = Number(text);
@@ -49,6 +49,24 @@ export function register(program: Command): void {
     )
     .option('--alpha <a>', 'outliers are above mean + a standard deviations', positive, preset.alpha)
     .addOption(clipLoss.choices(clipLosses))
+    .option('--hadamard', 'rotate weights and the input of down_proj by Hadamard matrices')
+    .addOption(
+      new Option('--weights <method>', 'how weights are rounded (gptq with --calibration)').choices(
+        weightMethods,
+      ),
+    )
+    .option('--gptq-order', 'GPTQ takes columns by falling Hessian diagonal')
+    .addOption(
+      new Option('--gptq-target <what>', "GPTQ fits the float weights or the float model's outputs").choices([
+        'weights',
+        'outputs',
+      ]),
+    )
+    .addOption(
+      new Option('--propagate <model>', 'whose activations feed the next layer').choices(propagations),
+    )
+    .option('--smooth <exponent>', 'SmoothQuant in front of tensor-static', numberBetween(0, 1))
+    .option('--spill <folder>', "keep a layer's activations in files there instead of memory")
     .option('--calibration <file...>', 'plain text (.txt) or conversations (.jsonl)', [...preset.calibration])
     .option('--samples <n>', 'calibration sequences, shared among the files', wholeNumber(1), preset.samples)
     .option('--sequence <n>', 'tokens per sequence (default: 512 or the context)', wholeNumber(2))

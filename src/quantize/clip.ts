@@ -10,8 +10,11 @@ import { channelScales, ratioGrid, tensorRatioGrid, tensorScales } from './scale
  * What a channel's clip ratio minimizes, with X̃ = s·q and W̃' the rounded migrated weight:
  * - `paper`: Eq. 7 as written, Σ_t (X − X̃)² + Σ_n (W' − W̃')²;
  * - `output`: both errors as they reach the linear's output, mean_t (X − X̃)²·‖W_k‖² + mean_t q²·Σ_n (W' − W̃')².
+ * - `channel`: the activation's error alone, Σ_t (X − X̃)²;
+ * - `none`: nothing is clipped, here and by the dynamic and per-tensor quantizers.
  */
-export type ClipLoss = 'paper' | 'output';
+export const clipLosses = ['paper', 'output', 'channel', 'none'] as const;
+export type ClipLoss = (typeof clipLosses)[number];
 
 export interface ClipInputs {
   /** Sample rows of the site [T, K]. */
@@ -78,6 +81,7 @@ function columnNorms(weights: Matrix): Float64Array {
 /** Eq. 7: the ratio of least loss per channel [K], from `ratioGrid`. Ties keep the larger. */
 export function clipChannels(inputs: ClipInputs, loss: ClipLoss, alpha: number): Float32Array {
   const { rows, absMax, weights, actBits } = inputs;
+  if (loss === 'none') return new Float32Array(rows.cols).fill(1);
   const rowSteps = migratedRowSteps(weights, channelScales(absMax, actBits), alpha);
   const norms = columnNorms(weights);
   const best = new Float32Array(rows.cols).fill(1);
@@ -87,10 +91,13 @@ export function clipChannels(inputs: ClipInputs, loss: ClipLoss, alpha: number):
     const activation = activationSums(rows, scales, actBits);
     const migrated = migratedErrors(weights, scales, rowSteps);
     for (let k = 0; k < rows.cols; k++) {
-      const total =
-        loss === 'paper'
-          ? activation.errors[k]! + migrated[k]!
-          : (activation.errors[k]! * norms[k]! + activation.squares[k]! * migrated[k]!) / rows.rows;
+      const rounding = activation.errors[k]!;
+      const losses = {
+        channel: rounding,
+        paper: rounding + migrated[k]!,
+        output: (rounding * norms[k]! + activation.squares[k]! * migrated[k]!) / rows.rows,
+      };
+      const total = losses[loss];
       if (total >= least[k]!) continue;
       least[k] = total;
       best[k] = ratio;

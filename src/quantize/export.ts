@@ -4,8 +4,8 @@ import { f32ToF16Bits } from '../format/half';
 import { packInt4 } from '../format/int4';
 import { type ModelLayout, type TensorSpec, tensorSpecs } from '../format/tensors';
 import type { ArtifactWriter } from './artifact-writer';
-import type { Checkpoint } from './checkpoint';
 import type { QuantizedLayer, QuantizedLinear, QuantizedNorm } from './quantize-layer';
+import type { WeightSource } from './rotate';
 
 function bytesOf(view: ArrayBufferView): Uint8Array {
   return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
@@ -24,7 +24,7 @@ function encodeDense(values: Float32Array, dtype: TensorSpec['dtype'], name: str
 /** Copies tensors that stay dense, block by block, from the checkpoint. */
 export async function writeDense(
   writer: ArtifactWriter,
-  checkpoint: Checkpoint,
+  checkpoint: WeightSource,
   specs: readonly TensorSpec[],
 ): Promise<void> {
   for (const spec of specs) {

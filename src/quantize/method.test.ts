@@ -145,6 +145,7 @@ const method: Method = {
   reconstruct: 'none',
   alpha: 5,
   clipLoss: 'output',
+  hadamard: null,
   quantizeWeights: roundToNearest,
 };
 

@@ -1,4 +1,5 @@
 /** Matrix products on the array library (jax-js): the only module that knows it. */
+import { setImmediate } from 'node:timers/promises';
 import { defaultDevice, init, numpy as np } from '@jax-js/jax';
 import { type Matrix, matrix } from './matrix';
 
@@ -59,4 +60,33 @@ export async function multiplyTransposed(a: Matrix, b: Matrix): Promise<Matrix> 
   } finally {
     map.dispose();
   }
+}
+
+/**
+ * Σ over batches of X̃ᵀX̃ [K, K] and, when asked, of X̃ᵀX [K, K] (row: channel of X̃, column: channel of X). The sums stay in
+ * the array library until the last batch.
+ */
+export async function crossGram(
+  batches: Iterable<{ readonly quantized: Matrix; readonly target: Matrix }>,
+  withCross: boolean,
+): Promise<{ readonly gram: Matrix; readonly cross: Matrix | null }> {
+  await startBackend();
+  let gram: np.Array | null = null;
+  let cross: np.Array | null = null;
+  let K = 0;
+  const add = (sum: np.Array | null, term: np.Array) => (sum ? sum.add(term) : term);
+  for (const { quantized, target } of batches) {
+    K = quantized.cols;
+    const x = np.array(owned(quantized)).reshape([quantized.rows, K]);
+    const xT = np.transpose(x.ref);
+    if (withCross) {
+      const y = np.array(owned(target)).reshape([target.rows, K]);
+      cross = add(cross, np.matmul(xT.ref, y));
+    }
+    gram = add(gram, np.matmul(xT, x));
+    await setImmediate();
+  }
+  if (!gram) throw new RangeError('a Gram matrix needs at least one batch');
+  const read = async (sum: np.Array) => matrix(K, K, (await sum.data()) as Float32Array);
+  return { gram: await read(gram), cross: cross && (await read(cross)) };
 }

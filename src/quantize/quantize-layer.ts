@@ -1,17 +1,20 @@
 /** One layer from float weights and calibration statistics to what the artifact stores, for every quantized scheme. */
 import type { LlamaConfig } from '../format/config';
-import type { LayerSpec } from '../format/manifest';
+import type { HadamardSpec, LayerSpec } from '../format/manifest';
 import { type ActBits, type ReconstructMode, type SchemeName, schemeModes } from '../format/scheme';
 import { paddedInputs } from '../format/tensors';
 import type { LayerStats, SiteStats } from './calibrate';
 import { type ClipInputs, type ClipLoss, clipChannels, clipTensor, clipTokens } from './clip';
 import { foldScales, headGroupMax } from './fold';
+import type { Site } from './forward';
 import type { LayerWeights, Linear } from './layer';
+import { type LinearProblem, mergedProblem, plainProblem, type SiteRows } from './linear-problem';
 import type { Matrix } from './matrix';
-import { hessianDiagonal, mergeNorm, migrateWeights, scaleColumns, siteIntegers } from './migrate';
+import { hessianDiagonal, mergeNorm, migrateWeights, scaleColumns } from './migrate';
 import { type Reconstruction, reconstruct } from './reconstruct';
 import type { QuantizedMatrix, WeightQuantizer } from './rtn';
 import { channelScales, tensorScales } from './scales';
+import { type SmoothedSite, smoothSite } from './smooth';
 
 export interface Method {
   readonly scheme: Exclude<SchemeName, 'fp16'>;
@@ -19,7 +22,13 @@ export interface Method {
   readonly reconstruct: ReconstructMode;
   readonly alpha: number;
   readonly clipLoss: ClipLoss;
+  /** The online rotation in front of down_proj; its static scales cannot be folded into up_proj then. */
+  readonly hadamard: HadamardSpec | null;
   readonly quantizeWeights: WeightQuantizer;
+  /** Exponent of SmoothQuant's migration in front of `tensor-static`. */
+  readonly smooth?: number | null;
+  /** Leaves activations unrounded: measures what the weights alone cost. */
+  readonly floatActivations?: boolean;
 }
 
 /** A scheme that needs statistics was given none. */
@@ -55,22 +64,26 @@ interface NormSite {
   readonly act: number;
 }
 
+function clips({ clipLoss }: Method): boolean {
+  return clipLoss !== 'none';
+}
+
 function clipInputs(stats: SiteStats, weights: Matrix, actBits: ActBits): ClipInputs {
   return { rows: stats.sample, absMax: stats.absMax, weights, actBits };
 }
 
-/** Sample rows as the linear multiplies them, up to a token's own scale: divided by static steps, padded as the weights. */
-function linearInputs(rows: Matrix, steps: Float32Array | null, width: number): Matrix {
-  return scaleColumns(rows, steps?.map((step) => 1 / step) ?? null, width);
+/** Every token that was kept, else the sample; without rows of their own the float targets are the rows. */
+function siteRows({ sample, rows = [sample], targets = rows }: SiteStats): SiteRows {
+  return { rows, targets };
 }
 
-function quantizeLinear(
+async function quantizeLinear(
   linear: Linear,
   migrated: Matrix,
-  inputs: Matrix | null,
+  problem: LinearProblem | null,
   method: Method,
-): QuantizedLinear {
-  return { weight: method.quantizeWeights(migrated, inputs), bias: linear.bias };
+): Promise<QuantizedLinear> {
+  return { weight: await method.quantizeWeights(migrated, problem), bias: linear.bias };
 }
 
 /** The columns of a static site: per-channel scales clipped and reconstructed, or one scale for the whole tensor. */
@@ -79,7 +92,7 @@ async function staticColumns(stats: SiteStats, weights: Matrix, method: Method):
   const inputs = clipInputs(stats, weights, actBits);
   const scales =
     method.scheme === 'tensor-static'
-      ? tensorScales(stats.absMax, actBits, await clipTensor(inputs))
+      ? tensorScales(stats.absMax, actBits, clips(method) ? await clipTensor(inputs) : 1)
       : channelScales(stats.absMax, actBits, clipChannels(inputs, method.clipLoss, alpha));
   return reconstruct(scales, {
     mode: method.scheme === 'tensor-static' ? 'none' : method.reconstruct,
@@ -99,15 +112,29 @@ async function quantizeNormSite(
   const { actBits } = method;
   if (schemeModes[method.scheme].norm === 'dynamic') {
     const inputs = paddedInputs(gamma.length);
-    const act = stats ? await clipTokens(clipInputs(stats, linear.weight, actBits)) : 1;
-    const rows = stats && linearInputs(stats.sample, null, inputs);
-    const quantized = quantizeLinear(linear, scaleColumns(linear.weight, null, inputs), rows, method);
+    const act = stats && clips(method) ? await clipTokens(clipInputs(stats, linear.weight, actBits)) : 1;
+    const problem =
+      stats &&
+      plainProblem(stats.sample, siteRows(stats), null, act, inputs, actBits, !method.floatActivations);
+    const quantized = await quantizeLinear(
+      linear,
+      scaleColumns(linear.weight, null, inputs),
+      problem,
+      method,
+    );
     return { norm: { weight: gamma }, linear: quantized, inputs, offsets: false, act };
   }
-  const columns = await staticColumns(required(stats, method), linear.weight, method);
-  const integers = siteIntegers(required(stats, method).sample, columns, actBits);
+  const site = { gamma, linear, stats: required(stats, method) };
+  const smooth = method.scheme === 'tensor-static' ? method.smooth : null;
+  return quantizeStaticSite(smooth ? smoothSite(gamma, linear, site.stats, smooth) : site, method);
+}
+
+async function quantizeStaticSite({ gamma, linear, stats }: SmoothedSite, method: Method): Promise<NormSite> {
+  const columns = await staticColumns(stats, linear.weight, method);
+  const roundInputs = !method.floatActivations;
+  const problem = mergedProblem(stats.sample, siteRows(stats), columns, method.actBits, roundInputs);
   const norm = { mult: mergeNorm(gamma, columns), gather: columns.gather, offset: columns.offsets };
-  const quantized = quantizeLinear(linear, migrateWeights(linear.weight, columns), integers, method);
+  const quantized = await quantizeLinear(linear, migrateWeights(linear.weight, columns), problem, method);
   return { norm, linear: quantized, inputs: columns.gather.length, offsets: norm.offset !== null, act: 1 };
 }
 
@@ -130,17 +157,22 @@ async function quantizeProjection(
   const mode = schemeModes[method.scheme].projection;
   let act = 1;
   let factors = folded;
-  if (mode === 'dynamic' && inputs) act = await clipTokens(inputs);
+  if (mode === 'dynamic' && inputs && clips(method)) act = await clipTokens(inputs);
   if (mode === 'static' && !folded) {
     factors = tensorScales(
       required(stats, method).absMax,
       actBits,
-      await clipTensor(required(inputs, method)),
+      clips(method) ? await clipTensor(required(inputs, method)) : 1,
     );
     act = factors[0]! > 0 ? factors[0]! : 1;
   }
-  const rows = stats && linearInputs(stats.sample, factors, width);
-  return { linear: quantizeLinear(linear, scaleColumns(linear.weight, factors, width), rows, method), act };
+  const problem =
+    stats &&
+    plainProblem(stats.sample, siteRows(stats), factors, act, width, actBits, !method.floatActivations);
+  return {
+    linear: await quantizeLinear(linear, scaleColumns(linear.weight, factors, width), problem, method),
+    act,
+  };
 }
 
 /** Per-channel scales of a projection's input, for folding into the linear that makes it. */
@@ -150,8 +182,18 @@ function projectionScales(stats: SiteStats, weights: Matrix, method: Method): Fl
 }
 
 /**
+ * Statistics of each site as the part of the layer that is quantized already feeds it, and the parts as they are done.
+ * `unfold`: what o's or down's inputs were divided by in v or up.
+ */
+export interface QuantizedWalk {
+  stats(site: Site, unfold?: Float32Array | null): Promise<SiteStats>;
+  advance(site: Site, linear: QuantizedLinear, act: number, norm: QuantizedNorm | null): Promise<void>;
+}
+
+/**
  * Quantizes one layer.
- * @param stats null only for `rtn-dynamic`, whose clip ratios are then 1.
+ * @param stats of the float model; null only for `rtn-dynamic`, whose clip ratios are then 1.
+ * @param walk when each site is fitted to what the quantized model feeds it
  * @throws CalibrationMissingError
  */
 export async function quantizeLayer(
@@ -159,6 +201,7 @@ export async function quantizeLayer(
   stats: LayerStats | null,
   config: LlamaConfig,
   method: Method,
+  walk: QuantizedWalk | null = null,
 ): Promise<QuantizedLayer> {
   let { qkv, gateUp } = layer;
   let oScales: Float32Array | null = null;
@@ -166,13 +209,22 @@ export async function quantizeLayer(
   if (method.scheme === 'mergequant-static') {
     const { o, down } = required(stats, method);
     oScales = headGroupMax(projectionScales(o, layer.o.weight, method), config);
-    downScales = projectionScales(down, layer.down.weight, method);
+    downScales = method.hadamard
+      ? new Float32Array(config.intermediateSize).fill(1)
+      : projectionScales(down, layer.down.weight, method);
     ({ qkv, gateUp, oScales, downScales } = foldScales(layer, oScales, downScales, config));
+    if (method.hadamard) downScales = null; // one step for all channels, which the rotation has made alike
   }
-  const attn = await quantizeNormSite(layer.attnNorm, qkv, stats?.attn ?? null, method);
-  const o = await quantizeProjection(layer.o, stats?.o ?? null, oScales, method);
-  const mlp = await quantizeNormSite(layer.mlpNorm, gateUp, stats?.mlp ?? null, method);
-  const down = await quantizeProjection(layer.down, stats?.down ?? null, downScales, method);
+  const at = async (site: Site, unfold: Float32Array | null = null) =>
+    walk ? walk.stats(site, unfold) : (stats?.[site] ?? null);
+  const attn = await quantizeNormSite(layer.attnNorm, qkv, await at('attn'), method);
+  await walk?.advance('attn', attn.linear, attn.act, attn.norm);
+  const o = await quantizeProjection(layer.o, await at('o', oScales), oScales, method);
+  await walk?.advance('o', o.linear, o.act, null);
+  const mlp = await quantizeNormSite(layer.mlpNorm, gateUp, await at('mlp'), method);
+  await walk?.advance('mlp', mlp.linear, mlp.act, mlp.norm);
+  const down = await quantizeProjection(layer.down, await at('down', downScales), downScales, method);
+  await walk?.advance('down', down.linear, down.act, null);
   return {
     spec: {
       attnInputs: attn.inputs,

@@ -1,4 +1,5 @@
 /** Symmetric 4-bit weights per output channel, rounded to the nearest. */
+import type { LinearProblem } from './linear-problem';
 import { clamp, intRange, type Matrix } from './matrix';
 
 /** 4-bit codes in [−8, 7], row-major [N, K'], and one scale per row: w ≈ scale_n·code. */
@@ -7,14 +8,18 @@ export interface QuantizedMatrix {
   readonly cols: number;
   readonly codes: Int8Array;
   readonly scales: Float32Array; // [N]
+  /** The float weights themselves where a measurement leaves them unrounded; `codes` then mean nothing. */
+  readonly values?: Matrix;
 }
 
 /**
  * How a migrated weight becomes codes: the border behind which other methods go.
- * `inputs` are sample rows of what the linear multiplies, [samples, K'], columns as in `weights`: the norm's integers, or
- * float activations in units of the static step where the token's own scale is applied; null without calibration.
+ * `problem` holds what the linear multiplies, columns as in `weights`; null without calibration.
  */
-export type WeightQuantizer = (weights: Matrix, inputs: Matrix | null) => QuantizedMatrix;
+export type WeightQuantizer = (
+  weights: Matrix,
+  problem: LinearProblem | null,
+) => QuantizedMatrix | Promise<QuantizedMatrix>;
 
 const weightBits = 4;
 /** Row scales that are tried, as parts of max|w|/7. Down to 7/8, code −8 is what holds the maximum. */
@@ -33,7 +38,7 @@ function rowError(row: Float32Array, scale: number, columnWeights: Float32Array 
 }
 
 /** The scale of least squared error on the grid; 1 for a row of zeros. */
-function bestRowScale(row: Float32Array, columnWeights: Float32Array | null): number {
+export function bestRowScale(row: Float32Array, columnWeights: Float32Array | null): number {
   let absMax = 0;
   for (const value of row) absMax = Math.max(absMax, Math.abs(value));
   const widest = absMax / intRange(weightBits).max;
@@ -58,10 +63,10 @@ function meanSquares(inputs: Matrix): Float32Array {
 }
 
 /** Rounds to nearest with the row scale of least squared error, weighted by the inputs' mean squares when given. */
-export const roundToNearest: WeightQuantizer = (weights, inputs) => {
+export const roundToNearest = (weights: Matrix, problem: LinearProblem | null): QuantizedMatrix => {
   const { rows, cols } = weights;
   const { min, max } = intRange(weightBits);
-  const columnWeights = inputs && meanSquares(inputs);
+  const columnWeights = problem && meanSquares(problem.sample);
   const codes = new Int8Array(rows * cols);
   const scales = new Float32Array(rows);
   for (let n = 0; n < rows; n++) {
@@ -75,7 +80,14 @@ export const roundToNearest: WeightQuantizer = (weights, inputs) => {
 
 /** What the codes stand for: scale_n·code [N, K']. */
 export function dequantize(quantized: QuantizedMatrix): Matrix {
-  const { rows, cols, codes, scales } = quantized;
+  const { rows, cols, codes, scales, values } = quantized;
+  if (values) return values;
   const data = Float32Array.from(codes, (code, i) => code * scales[Math.floor(i / cols)]!);
   return { rows, cols, data };
 }
+
+/** Leaves weights as they are: measures what the activations alone cost. Cannot be stored. */
+export const keepFloat: WeightQuantizer = (values) => {
+  const { rows, cols } = values;
+  return { rows, cols, codes: new Int8Array(rows * cols), scales: new Float32Array(rows).fill(1), values };
+};

@@ -1,0 +1,124 @@
+/** What `mergequant eval` compares: named rows of options, in the order of the paper's tables (arXiv 2503.07654). */
+import type { ActBits } from '../format/scheme';
+import type { PrepareOptions } from './prepare-options';
+
+/** Changes of the checkpoint that leave its function alone. */
+export interface Injection {
+  readonly kind: 'gamma';
+  /** Factor of the chosen norm channels; their columns are divided by it. */
+  readonly factor: number;
+  /** Part of the channels. */
+  readonly share: number;
+}
+
+export interface EvalRow {
+  readonly label: string;
+  readonly options: Partial<PrepareOptions>;
+  /** Leave weights, or activations, as floats. */
+  readonly float?: 'weights' | 'activations';
+  readonly inject?: Injection;
+}
+
+export const suiteNames = ['ladder', 'schemes', 'outliers', 'gptq'] as const;
+export type SuiteName = (typeof suiteNames)[number];
+
+const best: Partial<PrepareOptions> = { weights: 'gptq' };
+
+function ladder(actBits: ActBits): EvalRow[] {
+  const act = { actBits };
+  const rung = (label: string, options: Partial<PrepareOptions>): EvalRow => ({
+    label: `W4A${actBits} ${label}`,
+    options: { ...act, ...options },
+  });
+  const merged = { scheme: 'mergequant', weights: 'rtn', reconstruct: 'none', clipLoss: 'none' } as const;
+  const clipped = { ...merged, reconstruct: 'pad', clipLoss: actBits === 4 ? 'paper' : 'output' } as const;
+  const float = (label: string, options: Partial<PrepareOptions>): EvalRow => ({
+    label: `A${actBits} alone, ${label}`,
+    options: { ...act, ...options },
+    float: 'weights',
+  });
+  return [
+    float('tensor-static', { scheme: 'tensor-static' }),
+    float('rtn-dynamic', { scheme: 'rtn-dynamic' }),
+    float('mergequant', clipped),
+    rung('tensor-static', { scheme: 'tensor-static', weights: 'rtn' }),
+    rung('+ migration', merged),
+    rung('+ reconstruction, pad', { ...merged, reconstruct: 'pad' }),
+    rung('+ reconstruction, prune', { ...merged, reconstruct: 'prune' }),
+    rung('+ reconstruction, prune, α 2', { ...merged, reconstruct: 'prune', alpha: 2 }),
+    rung('+ reconstruction, segment', { ...merged, reconstruct: 'segment' }),
+    rung('+ reconstruction, segment, α 2', { ...merged, reconstruct: 'segment', alpha: 2 }),
+    rung('pad + clipping, channel', { ...clipped, clipLoss: 'channel' }),
+    rung('pad + clipping, adaptive (Eq. 7)', { ...clipped, clipLoss: 'paper' }),
+    rung('pad + clipping, adaptive by output', { ...clipped, clipLoss: 'output' }),
+    rung('pad + clipping + GPTQ', { ...clipped, weights: 'gptq' }),
+    rung('segment + clipping + GPTQ', { ...clipped, reconstruct: 'segment', weights: 'gptq' }),
+    rung('pad + clipping + GPTQ on outputs, quantized inputs', {
+      ...clipped,
+      weights: 'gptq',
+      gptqTarget: 'outputs',
+      propagate: 'quantized',
+    }),
+  ];
+}
+
+/** Ways to run GPTQ on the default method. */
+const gptqRows: readonly EvalRow[] = (['mergequant', 'rtn-dynamic'] as const).flatMap((scheme) =>
+  (['float', 'quantized'] as const).flatMap((propagate) =>
+    (['weights', 'outputs'] as const).flatMap((gptqTarget) =>
+      [false, true].map((gptqOrder) => ({
+        label: `${scheme}, ${propagate} inputs, fits ${gptqTarget}${gptqOrder ? ', ordered' : ''}`,
+        options: { scheme, propagate, gptqTarget, gptqOrder, weights: 'gptq' },
+      })),
+    ),
+  ),
+);
+
+function weightOnly(): EvalRow[] {
+  const row = (label: string, options: Partial<PrepareOptions>): EvalRow => ({
+    label: `W4 alone, ${label}`,
+    options: { scheme: 'rtn-dynamic', ...options },
+    float: 'activations',
+  });
+  return [
+    row('RTN', { weights: 'rtn' }),
+    row('GPTQ', best),
+    row('GPTQ, ordered', { ...best, gptqOrder: true }),
+  ];
+}
+
+/** Schemes side by side with the same budget; with Hadamard rotations the dynamic one is QuaRot's shape. */
+function schemes(): EvalRow[] {
+  const kinds: readonly (readonly [string, Partial<PrepareOptions>])[] = [
+    ['rtn-dynamic', { scheme: 'rtn-dynamic' }],
+    ['tensor-static', { scheme: 'tensor-static' }],
+    ['smooth-static (α 0.5)', { scheme: 'tensor-static', smooth: 0.5 }],
+    ['mergequant', { scheme: 'mergequant' }],
+    ['mergequant-static', { scheme: 'mergequant-static' }],
+  ];
+  return ([4, 8] as const).flatMap((actBits) =>
+    [false, true].flatMap((hadamard) =>
+      kinds
+        .filter(([, { smooth }]) => !(hadamard && smooth))
+        .map(([name, options]) => ({
+          label: `${name}${hadamard ? ', Hadamard' : ''} W4A${actBits}`,
+          options: { ...best, ...options, actBits, hadamard },
+        })),
+    ),
+  );
+}
+
+function outliers(): EvalRow[] {
+  const inject: Injection = { kind: 'gamma', factor: 16, share: 0.01 };
+  return (['rtn-dynamic', 'tensor-static', 'mergequant'] as const).flatMap((scheme) => [
+    { label: scheme, options: { ...best, scheme } },
+    { label: `${scheme}, γ × 16 on 1 % of channels`, options: { ...best, scheme }, inject },
+  ]);
+}
+
+/** The rows of a suite. */
+export function suiteRows(suite: SuiteName): readonly EvalRow[] {
+  if (suite === 'ladder') return [...weightOnly(), ...ladder(4), ...ladder(8)];
+  if (suite === 'gptq') return gptqRows;
+  return suite === 'schemes' ? schemes() : outliers();
+}

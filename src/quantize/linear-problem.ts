@@ -1,0 +1,104 @@
+/** What a linear's quantized weight is fitted to: the inputs it will see, and the float inputs it should answer to. */
+import type { ActBits } from '../format/scheme';
+import type { Matrix } from './matrix';
+import { matrix } from './matrix';
+import { scaleColumns, siteIntegers, tokenIntegers } from './migrate';
+import type { Reconstruction } from './reconstruct';
+
+/** One batch, both [t, K'] in units of the migrated weight's columns: y = W'·target is the float output. */
+export interface ProblemBatch {
+  /** X̃, what the integers stand for. */
+  readonly quantized: Matrix;
+  /** X of the float model. */
+  readonly target: Matrix;
+}
+
+export interface LinearProblem {
+  /** Rows that weight the row scales' error: integers, or float rows where a token has its own scale. */
+  readonly sample: Matrix;
+  /** Every calibration token. */
+  readonly batches: () => Iterable<ProblemBatch>;
+}
+
+/** Batches of a site's values before its quantizer, and the float model's at the same tokens. */
+export interface SiteRows {
+  readonly rows: Iterable<Matrix>;
+  readonly targets: Iterable<Matrix>;
+}
+
+function* pairs(site: SiteRows, map: (rows: Matrix, targets: Matrix) => ProblemBatch) {
+  const targets = site.targets[Symbol.iterator]();
+  for (const rows of site.rows) yield map(rows, targets.next().value as Matrix);
+}
+
+/** Behind a merged norm: integers in units of the migrated columns; the pieces of a channel share its float value. */
+export function mergedProblem(
+  sample: Matrix,
+  site: SiteRows,
+  columns: Reconstruction,
+  actBits: ActBits,
+  roundInputs = true,
+): LinearProblem {
+  const { gather, pieces } = columns;
+  const whole = new Float64Array(sample.cols);
+  gather.forEach((channel, j) => {
+    whole[channel]! += pieces[j]!;
+  });
+  const targetOf = (rows: Matrix) => {
+    const out = matrix(rows.rows, gather.length);
+    for (let t = 0; t < rows.rows; t++) {
+      for (let j = 0; j < gather.length; j++) {
+        if (pieces[j]! > 0) {
+          out.data[t * gather.length + j] = rows.data[t * rows.cols + gather[j]!]! / whole[gather[j]!]!;
+        }
+      }
+    }
+    return out;
+  };
+  return {
+    sample: siteIntegers(sample, columns, actBits),
+    batches: () =>
+      pairs(site, (rows, targets) => ({
+        quantized: roundInputs ? siteIntegers(rows, columns, actBits) : targetOf(rows),
+        target: targetOf(targets),
+      })),
+  };
+}
+
+/** Integers times their token's scale: what a dynamic quantizer makes of `rows`. */
+export function roundedTokens(rows: Matrix, ratio: number, actBits: ActBits): Matrix {
+  const { integers, scales } = tokenIntegers(rows, ratio, actBits);
+  for (let i = 0; i < integers.data.length; i++) integers.data[i]! *= scales[Math.floor(i / rows.cols)]!;
+  return integers;
+}
+
+/**
+ * In front of o, down or behind a float norm. @param steps the columns' static steps, folded into the weight, or null for
+ * per-token scales of clip ratio `ratio`. @param width K'
+ */
+export function plainProblem(
+  sample: Matrix,
+  site: SiteRows,
+  steps: Float32Array | null,
+  ratio: number,
+  width: number,
+  actBits: ActBits,
+  roundInputs = true,
+): LinearProblem {
+  const inverse = steps?.map((step) => (step > 0 ? 1 / step : 0)) ?? null;
+  const inUnits = (rows: Matrix) => scaleColumns(rows, inverse, width);
+  const columns: Reconstruction | null = steps && {
+    gather: Uint32Array.from({ length: width }, (_, k) => (k < steps.length ? k : 0)),
+    steps: Float32Array.from({ length: width }, (_, k) => steps[k] ?? 0),
+    pieces: steps,
+    offsets: null,
+  };
+  const round = (rows: Matrix) => {
+    if (!roundInputs) return inUnits(rows);
+    return columns ? siteIntegers(rows, columns, actBits) : roundedTokens(inUnits(rows), ratio, actBits);
+  };
+  return {
+    sample: inUnits(sample),
+    batches: () => pairs(site, (rows, targets) => ({ quantized: round(rows), target: inUnits(targets) })),
+  };
+}

@@ -1,0 +1,99 @@
+/** Options of `mergequant prepare` and the method that they describe. */
+import type { LlamaConfig } from '../format/config';
+import { type ActBits, type ReconstructMode, type SchemeName, schemeModes } from '../format/scheme';
+import type { ClipLoss } from './clip';
+import { type GptqOptions, gptqDefaults, gptqQuantizer } from './gptq';
+import type { LayerCalibratorOptions, Propagation } from './layer-calibrator';
+import type { Method } from './quantize-layer';
+import { onlineHadamard } from './rotate';
+import { roundToNearest, type WeightQuantizer } from './rtn';
+
+export const weightMethods = ['rtn', 'gptq'] as const;
+export type WeightMethod = (typeof weightMethods)[number];
+
+export interface PrepareOptions {
+  /** Folder with config.json, safetensors and tokenizer files. */
+  readonly checkpoint: string;
+  readonly out: string;
+  readonly scheme: SchemeName;
+  readonly actBits: ActBits;
+  readonly reconstruct: ReconstructMode;
+  /** Threshold of Eq. 6 in standard deviations, above 0. */
+  readonly alpha: number;
+  /** Default: what measured better, `paper` for 4-bit and `output` for 8-bit activations. */
+  readonly clipLoss?: ClipLoss;
+  /** Rotate weights and down_proj's input by Hadamard matrices; norm-fed channels are then not reconstructed. */
+  readonly hadamard?: boolean;
+  /** How weights are rounded; default GPTQ where there is calibration text. */
+  readonly weights?: WeightMethod;
+  /** GPTQ rounds columns by falling Hessian diagonal. */
+  readonly gptqOrder?: boolean;
+  /** What GPTQ's error is measured against, see `GptqOptions.target`. */
+  readonly gptqTarget?: GptqOptions['target'];
+  /** Whose activations feed the next layer's calibration. */
+  readonly propagate?: Propagation;
+  /** Exponent of SmoothQuant's smoothing, for `tensor-static` only. */
+  readonly smooth?: number;
+  /** Folder for a layer's activations while it is calibrated; default: memory. */
+  readonly spill?: string;
+  /** Text (.txt) and conversation (.jsonl) files. */
+  readonly calibration: readonly string[];
+  readonly samples: number;
+  /** Longest calibration sequence in tokens, at most the model's context; default 512 or the context. */
+  readonly sequence?: number;
+  readonly seed: number;
+  /** Shown to users; default: the checkpoint folder's name and the scheme. */
+  readonly name?: string;
+  /** Replace an artifact that is there. */
+  readonly force?: boolean;
+  readonly maxShardBytes?: number;
+  readonly maxTensorBytes?: number;
+}
+
+/** Defaults of everything but paths; chosen by measurement, see docs/LOG.md. */
+export const prepareDefaults = {
+  scheme: 'mergequant',
+  actBits: 4,
+  reconstruct: 'pad',
+  alpha: 5,
+  calibration: [],
+  samples: 64,
+  seed: 1,
+} as const satisfies Partial<PrepareOptions>;
+
+/** The method of a quantized scheme. @param calibrated there is calibration text; without it weights round to nearest */
+export function methodOf(options: PrepareOptions, config: LlamaConfig, calibrated: boolean): Method {
+  const hadamard = options.hadamard ? onlineHadamard(config) : null;
+  const merged = schemeModes[options.scheme].norm === 'static' && options.scheme !== 'tensor-static';
+  return {
+    scheme: options.scheme as Method['scheme'],
+    actBits: options.actBits,
+    reconstruct: merged && !hadamard ? options.reconstruct : 'none',
+    alpha: options.alpha,
+    clipLoss: clipLossOf(options),
+    hadamard,
+    smooth: options.smooth ?? null,
+    quantizeWeights: weightQuantizer(options, calibrated),
+  };
+}
+
+/** The method's weight quantizer; without calibration tokens only rounding to nearest is possible. */
+function weightQuantizer(options: PrepareOptions, calibrated: boolean): WeightQuantizer {
+  if (weightMethodOf(options, calibrated) === 'rtn') return roundToNearest;
+  const { gptqOrder: order = gptqDefaults.order, gptqTarget: target = gptqDefaults.target } = options;
+  return gptqQuantizer({ ...gptqDefaults, order, target });
+}
+
+export function weightMethodOf({ weights }: PrepareOptions, calibrated: boolean): WeightMethod {
+  return weights ?? (calibrated ? 'gptq' : 'rtn');
+}
+
+export function clipLossOf({ clipLoss, actBits }: PrepareOptions): ClipLoss {
+  return clipLoss ?? (actBits === 4 ? 'paper' : 'output');
+}
+
+export function calibratorOptions(options: PrepareOptions, method: Method): LayerCalibratorOptions {
+  const { seed, spill = null, propagate = 'float' } = options;
+  const keepRows = method.quantizeWeights !== roundToNearest;
+  return { seed, rounding: method, hadamard: method.hadamard, propagate, keepRows, spill };
+}
