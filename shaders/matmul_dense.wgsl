@@ -5,7 +5,7 @@
 // A workgroup of 128 owns a tile of 64 tokens x 64 rows and walks K in steps of 16 through workgroup memory, vec4 along
 // K, zeros beyond every edge. Invocation (i, j), i < 16, j < 8, owns rows i + 16b (b < 4) and tokens j + 8a (a < 8): 32
 // sums in registers, 128 multiply-adds for every 12 vec4 loads. Tile rows are 5 vec4 apart: eight lanes then read
-// eight different groups of four banks.
+// eight different groups of four banks. `matmul_dense_large` gives the same bits.
 // Grid: row tiles folded into x and y, token tiles in z. A token's sums run over k in order, whatever T is; the matvec
 // kernels add in another order.
 
@@ -76,6 +76,11 @@ fn weight_four(row: u32, i: u32) -> vec4f {
   return vec4f(bitcast<vec2f>(weight[base + 2u * i]), bitcast<vec2f>(weight[base + 2u * i + 1u]));
 }
 
+// acc + 4 products, in order: the chain of `matmul_dense_large`.
+fn dot4(acc: f32, a: vec4f, b: vec4f) -> f32 {
+  return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, acc))));
+}
+
 @compute @workgroup_size(invocations)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
         @builtin(local_invocation_index) index: u32) {
@@ -102,7 +107,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       let w3 = w_tile[(row_lane + 48u) * pitch + four];
       for (var a = 0u; a < tokens_per_lane; a++) {
         let v = x_tile[(token_lane + 8u * a) * pitch + four];
-        acc[a] += vec4f(dot(v, w0), dot(v, w1), dot(v, w2), dot(v, w3));
+        let sums = acc[a];
+        acc[a] = vec4f(dot4(sums.x, v, w0), dot4(sums.y, v, w1), dot4(sums.z, v, w2), dot4(sums.w, v, w3));
       }
     }
     workgroupBarrier();

@@ -12,6 +12,8 @@ export interface GpuCaps {
   readonly software: boolean;
   /** WGSL has `dot4I8Packed`; otherwise the prelude brings an equal function. */
   readonly packedDot: boolean;
+  /** `chromium-experimental-subgroup-matrix` with i8 × i8 → i32 in 16×16×32, and subgroups of exactly 32. */
+  readonly subgroupMatrixI8: boolean;
 }
 
 /** Names the adapter in statistics, benchmarks and error messages. */
@@ -30,7 +32,13 @@ export interface Gpu {
 
 export interface OpenGpuOptions {
   /** Capabilities to leave unused although the adapter has them (tests, bug hunting). */
-  readonly without?: readonly ('subgroups' | 'shader-f16' | 'timestamp-query' | 'packed-dot')[];
+  readonly without?: readonly (
+    | 'subgroups'
+    | 'shader-f16'
+    | 'timestamp-query'
+    | 'packed-dot'
+    | 'subgroup-matrix'
+  )[];
   /** Treat the adapter as a software one, or not, whatever it is (tests). */
   readonly software?: boolean;
   /** Keep WebGPU's default limits instead of asking for all the adapter has (tests). */
@@ -60,11 +68,13 @@ export async function openGpu(entry: GPU | undefined, options: OpenGpuOptions = 
   const wanted = (['subgroups', 'shader-f16', 'timestamp-query'] as const).filter(
     (feature) => adapter.features.has(feature) && !without.has(feature),
   );
+  const matrices = !without.has('subgroups') && !without.has('subgroup-matrix') && hasInt8Matrices(adapter);
+  const requiredFeatures = [...wanted, ...(matrices ? [subgroupMatrix] : [])];
   const requiredLimits: Record<string, number> = {};
   if (!options.defaultLimits) {
     for (const name of raisedLimits) requiredLimits[name] = adapter.limits[name];
   }
-  const device = await adapter.requestDevice({ requiredFeatures: [...wanted], requiredLimits });
+  const device = await adapter.requestDevice({ requiredFeatures, requiredLimits });
   const { vendor, architecture, device: model, description } = adapter.info;
   return {
     device,
@@ -78,8 +88,31 @@ export async function openGpu(entry: GPU | undefined, options: OpenGpuOptions = 
       software: options.software ?? isSoftware(adapter.info),
       packedDot:
         !without.has('packed-dot') && entry.wgslLanguageFeatures.has('packed_4x8_integer_dot_product'),
+      subgroupMatrixI8: matrices,
     },
   };
+}
+
+/** Experimental, so the WebGPU types do not know it: offered by Chromium and Dawn where unsafe APIs are allowed. */
+const subgroupMatrix = 'chromium-experimental-subgroup-matrix' as GPUFeatureName;
+
+interface SubgroupMatrixConfig {
+  readonly componentType: string;
+  readonly resultComponentType: string;
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+}
+
+/** Whether int8 matrix products of the one shape that `matmul_w4_sgm` uses are there. */
+function hasInt8Matrices({ features, info }: GPUAdapter): boolean {
+  if (!features.has(subgroupMatrix) || !features.has('subgroups')) return false;
+  if (info.subgroupMinSize !== 32 || info.subgroupMaxSize !== 32) return false;
+  const { subgroupMatrixConfigs } = info as { subgroupMatrixConfigs?: Iterable<SubgroupMatrixConfig> };
+  return [...(subgroupMatrixConfigs ?? [])].some(
+    ({ componentType, resultComponentType, M, N, K }) =>
+      componentType === 'i8' && resultComponentType === 'i32' && M === 16 && N === 16 && K === 32,
+  );
 }
 
 function isSoftware({ architecture, description, isFallbackAdapter }: GPUAdapterInfo): boolean {

@@ -12,7 +12,7 @@ export interface PipelineSpec {
   /** The untouched text of a `.wgsl` file. */
   readonly source: string;
   /** Language extensions the file uses, e.g. `subgroups`; they become `enable` lines. */
-  readonly enables?: readonly ('subgroups' | 'f16')[];
+  readonly enables?: readonly ('subgroups' | 'f16' | 'chromium_experimental_subgroup_matrix')[];
   /** Values of the file's `override` constants. */
   readonly constants?: Readonly<Record<string, number>>;
 }

@@ -1,8 +1,15 @@
 import { describe, expect, test } from 'vitest';
-import { attention, attentionPartialsBytes, attentionSplit } from './attention';
+import {
+  type AttentionSplitArgs,
+  attention,
+  attentionPartialsBytes,
+  attentionSplit,
+  attentionTiled,
+  isTileable,
+} from './attention';
 import { attentionRef } from './attention.ref';
 import { halfValue, randomHalves } from './dense-layout.ref';
-import { KernelShapeError } from './op';
+import { KernelShapeError, type Op } from './op';
 import { capabilitySets, expectClose, expectEqualInts, KernelBench, normals } from './testing';
 
 interface Shape {
@@ -20,6 +27,7 @@ const shapes: Shape[] = [
   { numTokens: 65, position: 0, numHeads: 4, numKvHeads: 4, headDim: 64, contextLength: 70 },
   { numTokens: 2, position: 254, numHeads: 8, numKvHeads: 1, headDim: 64, contextLength: 1025 },
   { numTokens: 1, position: 700, numHeads: 4, numKvHeads: 2, headDim: 128, contextLength: 1000 },
+  { numTokens: 37, position: 243, numHeads: 2, numKvHeads: 1, headDim: 128, contextLength: 600 },
   { numTokens: 2, position: 511, numHeads: 2, numKvHeads: 2, headDim: 256, contextLength: 513 },
   { numTokens: 3, position: 300, numHeads: 4, numKvHeads: 2, headDim: 6, contextLength: 333 },
   { numTokens: 3, position: 20, numHeads: 2, numKvHeads: 1, headDim: 20, contextLength: 25 },
@@ -48,7 +56,7 @@ type Inputs = Pick<ReturnType<typeof makeInputs>, 'qkv' | 'keyCache' | 'valueCac
 describe.each(capabilitySets)('attention with $name', async ({ options }) => {
   const bench = await KernelBench.open(options);
 
-  async function run(shape: Shape, inputs: Inputs, split: boolean) {
+  async function run(shape: Shape, inputs: Inputs, way: 'looped' | 'split' | 'tiled') {
     const count = shape.numTokens * shape.numHeads * shape.headDim;
     const args = {
       ...shape,
@@ -60,10 +68,15 @@ describe.each(capabilitySets)('attention with $name', async ({ options }) => {
     };
     const words = attentionPartialsBytes(shape, shape.numTokens) / 4;
     const partials = bench.output(words);
-    const ops = split ? await attentionSplit(bench, { ...args, partials }) : [await attention(bench, args)];
+    const ops = await build(way, { ...args, partials });
     await bench.run(ops, shape.numTokens);
     await bench.readOutput(partials, words);
     return bench.readFloats(args.out, count);
+  }
+
+  async function build(way: 'looped' | 'split' | 'tiled', args: AttentionSplitArgs): Promise<readonly Op[]> {
+    if (way === 'split') return attentionSplit(bench, args);
+    return [await (way === 'tiled' ? attentionTiled : attention)(bench, args)];
   }
 
   function check(actual: Float32Array, shape: Shape, inputs: ReturnType<typeof makeInputs>) {
@@ -86,30 +99,35 @@ describe.each(capabilitySets)('attention with $name', async ({ options }) => {
     'T=$numTokens at $position H=$numHeads/$numKvHeads Dh=$headDim context=$contextLength',
     async (shape) => {
       const inputs = makeInputs(shape, 1);
-      const looped = await run(shape, inputs, false);
+      const looped = await run(shape, inputs, 'looped');
       check(looped, shape, inputs);
-      expectEqualInts(await run(shape, inputs, true), looped);
+      expectEqualInts(await run(shape, inputs, 'split'), looped);
+      if (isTileable(shape)) expectEqualInts(await run(shape, inputs, 'tiled'), looped);
     },
   );
 
   test('logits far apart (beyond ±60) stay finite and exact enough', async () => {
     const shape = { ...shapes[4]!, numTokens: 2 };
     const inputs = makeInputs(shape, 80);
-    const looped = await run(shape, inputs, false);
+    const looped = await run(shape, inputs, 'looped');
     check(looped, shape, inputs);
-    expectEqualInts(await run(shape, inputs, true), looped);
+    expectEqualInts(await run(shape, inputs, 'split'), looped);
+    expectEqualInts(await run(shape, inputs, 'tiled'), looped);
   });
 
   test('a token has the same bits alone and in a chunk', async () => {
     const chunk = { ...shapes[4]!, numTokens: 5, position: 253 };
     const inputs = makeInputs(chunk, 1);
-    const among = await run(chunk, inputs, false);
+    const among = await run(chunk, inputs, 'looped');
     const qkvRow = (chunk.numHeads + 2 * chunk.numKvHeads) * chunk.headDim;
     const outRow = chunk.numHeads * chunk.headDim;
     for (const t of [0, 4]) {
       const alone = { ...chunk, numTokens: 1, position: chunk.position + t };
       const qkv = inputs.qkv.slice(t * qkvRow, (t + 1) * qkvRow);
-      expectEqualInts(await run(alone, { ...inputs, qkv }, true), among.slice(t * outRow, (t + 1) * outRow));
+      expectEqualInts(
+        await run(alone, { ...inputs, qkv }, 'split'),
+        among.slice(t * outRow, (t + 1) * outRow),
+      );
     }
   });
 

@@ -2,6 +2,7 @@ import source from '../../shaders/attention.wgsl?raw';
 import combineSource from '../../shaders/attention_combine.wgsl?raw';
 import join from '../../shaders/attention_join.wgsl?raw';
 import piece from '../../shaders/attention_piece.wgsl?raw';
+import tiledSource from '../../shaders/attention_tiled.wgsl?raw';
 import { type KernelContext, makeOp, type Op, requireShape } from './op';
 
 export interface AttentionArgs {
@@ -82,12 +83,49 @@ export async function attentionSplit(
   return Promise.all([attentionOp(context, args, partials), combine]);
 }
 
+/** Queries of a workgroup of {@link attentionTiled}. */
+const tiledQueries = 32;
+
+/** Whether {@link attentionTiled} takes this shape. */
+export function isTileable({
+  headDim,
+  contextLength,
+}: Pick<AttentionArgs, 'headDim' | 'contextLength'>): boolean {
+  return headDim === 128 && pieceKeys(contextLength, headDim) === 256;
+}
+
+/**
+ * The same attention, bit for bit, for many tokens: keys and values are read once for 32 queries. headDim 128 alone.
+ * @throws KernelShapeError on another shape than {@link isTileable} allows, or heads that do not divide
+ */
+export function attentionTiled(context: KernelContext, args: AttentionArgs): Promise<Op> {
+  const { numHeads, numKvHeads, headDim, contextLength } = args;
+  requireHeads(args, 'attention_tiled');
+  requireShape(isTileable(args), 'attention_tiled', `headDim 128, got ${headDim}`);
+  const params = context.arena.uniform('attention_tiled.params', {
+    H: numHeads,
+    Hkv: numKvHeads,
+    context: contextLength,
+    scale: { f32: 1 / Math.sqrt(headDim) },
+  });
+  return makeOp(context, {
+    label: 'attention_tiled',
+    source: `${join}\n${tiledSource}`,
+    bindings: [params, args.step, args.qkv, args.keyCache, args.valueCache, args.out],
+    grid: (numTokens) => [numHeads, Math.ceil(numTokens / tiledQueries), 1],
+  });
+}
+
+function requireHeads({ numHeads, numKvHeads }: AttentionArgs, label: string): void {
+  const divides = numHeads % numKvHeads === 0;
+  requireShape(divides, label, `numKvHeads dividing ${numHeads} heads, got ${numKvHeads}`);
+}
+
 function attentionOp(context: KernelContext, args: AttentionArgs, partials: GPUBuffer | null): Promise<Op> {
   const { numHeads, numKvHeads, headDim, contextLength } = args;
   const evenAndSmall = headDim % 2 === 0 && headDim <= 256;
   requireShape(evenAndSmall, 'attention', `an even headDim of at most 256, got ${headDim}`);
-  const divides = numHeads % numKvHeads === 0;
-  requireShape(divides, 'attention', `numKvHeads dividing ${numHeads} heads, got ${numKvHeads}`);
+  requireHeads(args, 'attention');
   const pieces = pieceCount(args);
   const params = context.arena.uniform('attention.params', {
     H: numHeads,

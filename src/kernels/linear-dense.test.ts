@@ -15,7 +15,7 @@ interface Shape {
   readonly accumulate?: boolean;
 }
 
-type Kind = Pick<LinearDenseArgs, 'kind' | 'dtype' | 'singleRow'>;
+type Kind = Pick<LinearDenseArgs, 'kind' | 'dtype' | 'singleRow' | 'tile'>;
 
 const shapes: Shape[] = [
   { numTokens: 1, inputs: 4096, outputs: 512 },
@@ -23,6 +23,7 @@ const shapes: Shape[] = [
   { numTokens: 2, inputs: 172, outputs: 24, accumulate: true },
   { numTokens: 5, inputs: 24, outputs: 172, blockRows: 100, bias: true, accumulate: true },
   { numTokens: 65, inputs: 256, outputs: 172, blockRows: 100 },
+  { numTokens: 130, inputs: 36, outputs: 130, bias: true },
   { numTokens: 3, inputs: 7, outputs: 5, bias: true },
   { numTokens: 2, inputs: 1, outputs: 1 },
 ];
@@ -92,7 +93,13 @@ describe.each(capabilitySets)('linear_dense with $name', async ({ options }) => 
       const initial = normals(count, 3);
       if (shape.accumulate) bench.gpu.device.queue.writeBuffer(y, 0, initial);
       await run({ kind, dtype }, shape, padded, weight, y);
-      check(await bench.readFloats(y, count), shape, x, weight, initial);
+      const actual = await bench.readFloats(y, count);
+      check(actual, shape, x, weight, initial);
+      if (kind === 'vector') return;
+      const large = bench.output(count);
+      if (shape.accumulate) bench.gpu.device.queue.writeBuffer(large, 0, initial);
+      await run({ kind, dtype, tile: 128 }, shape, padded, weight, large);
+      expectEqualInts(await bench.readFloats(large, count), actual);
     },
   );
 

@@ -1,8 +1,18 @@
 import { describe, expect, test } from 'vitest';
+import type { Gpu, GpuCaps } from '../gpu/gpu';
 import { type LinearW4Args, type LinearW4Tuning, linearW4 } from './linear-w4';
 import { linearW4Sums, packNibblesRef, tokenMetaRef } from './linear-w4.ref';
 import { KernelShapeError } from './op';
-import { capabilitySets, expectClose, expectEqualInts, KernelBench, normals, random } from './testing';
+import { siluMul } from './silu-mul';
+import {
+  capabilitySets,
+  expectClose,
+  expectEqualInts,
+  experimentalSet,
+  KernelBench,
+  normals,
+  random,
+} from './testing';
 
 interface Case {
   readonly numTokens: number;
@@ -13,6 +23,7 @@ interface Case {
   readonly actBits: 4 | 8;
   readonly bias?: boolean;
   readonly accumulate?: boolean;
+  readonly silu?: boolean;
 }
 
 interface Data {
@@ -37,12 +48,19 @@ const variants: readonly Variant[] = [
   { kind: 'matrix' },
   { kind: 'matrix', tuning: { tileTokens: 32 } },
   { kind: 'matrix', tuning: { tileTokens: 16 } },
+  { kind: 'matrix', tuning: { tile: 'tile128' } },
+  { kind: 'matrix', tuning: { tile: 'subgroupMatrix' } },
 ];
 
+/** Those that the device has: subgroup matrices are experimental, and nothing offers them without a GPU. */
+function variantsOf(caps: GpuCaps): readonly Variant[] {
+  return variants.filter(({ tuning }) => tuning?.tile !== 'subgroupMatrix' || caps.subgroupMatrixI8);
+}
+
 /** Leaves out what a software GPU is slow at: many workgroup barriers, and compiling kernels with large tiles. */
-function variantsFor({ numTokens, rows, bias, accumulate }: Case): readonly Variant[] {
+function variantsFor({ caps }: Gpu, { numTokens, rows, bias, accumulate }: Case): readonly Variant[] {
   const short = numTokens * rows <= 1000;
-  return variants.filter(({ kind, tuning = {} }) =>
+  return variantsOf(caps).filter(({ kind, tuning = {} }) =>
     kind === 'matrix'
       ? !tuning.tileTokens || (bias && accumulate)
       : short || (tuning.lanesPerRow ?? 32) === 1,
@@ -96,12 +114,12 @@ function reference(shape: Case, data: Data): Float64Array {
 }
 
 async function runVariant(bench: KernelBench, shape: Case, data: Data, { kind, tuning = {} }: Variant) {
-  const { numTokens, inputs, rows, rowStart = 0, outputs = rows, accumulate = false } = shape;
-  const words = numTokens * outputs;
+  const { numTokens, inputs, rows, rowStart = 0, outputs = rows, accumulate = false, silu = false } = shape;
+  const words = (numTokens * outputs) / (silu ? 2 : 1);
   const y = bench.output(words);
-  bench.gpu.device.queue.writeBuffer(y, 0, data.before);
+  bench.gpu.device.queue.writeBuffer(y, 0, data.before, 0, words);
   const op = await linearW4(bench, {
-    ...{ kind, tuning, inputs, rows, rowStart, outputs, accumulate, y, step: bench.step(numTokens) },
+    ...{ kind, tuning, inputs, rows, rowStart, outputs, accumulate, silu, y, step: bench.step(numTokens) },
     q: bench.input(data.q),
     qmeta: bench.input(tokenMetaRef(data.q, inputs, data.tokenScale)),
     weight: bench.input(packNibblesRef(data.weight)),
@@ -127,13 +145,13 @@ const cases: readonly Case[] = [
 const title =
   'T=$numTokens K=$inputs rows $rows from $rowStart, A$actBits, bias $bias, accumulate $accumulate: exact in every kernel';
 
-describe.each(capabilitySets)('linear_w4 with $name', async ({ options }) => {
+describe.each([...capabilitySets, experimentalSet])('linear_w4 with $name', async ({ options }) => {
   const bench = await KernelBench.open(options);
 
   test.each(cases)(title, async (shape) => {
     const data = exactData(shape);
     const expected = reference(shape, data);
-    for (const variant of variantsFor(shape)) {
+    for (const variant of variantsFor(bench.gpu, shape)) {
       expectEqualInts(await runVariant(bench, shape, data, variant), expected);
     }
   });
@@ -156,10 +174,32 @@ describe.each(capabilitySets)('linear_w4 with $name', async ({ options }) => {
       1e-30;
     expectClose(first, expected, tolerance);
     const bits = new Uint32Array(first.buffer);
-    for (const variant of variants.slice(1)) {
+    for (const variant of variantsOf(bench.gpu.caps).slice(1)) {
       expectEqualInts(new Uint32Array((await runVariant(bench, shape, data, variant)).buffer), bits);
     }
   });
+
+  test.skipIf(bench.gpu.caps.software)(
+    'silu over pairs of rows: the bits of the product, then silu_mul',
+    async () => {
+      const shape: Case = { numTokens: 131, inputs: 96, rows: 134, actBits: 4, bias: true };
+      const data: Data = {
+        ...exactData(shape),
+        tokenScale: normals(131, 30, 0.02).map(Math.abs),
+        scale: normals(134, 31).map(Math.abs),
+        bias: normals(134, 32),
+      };
+      const gateUp = bench.input(await runVariant(bench, shape, data, { kind: 'matrix' }));
+      const y = bench.output(131 * 67);
+      await bench.run([await siluMul(bench, { ffnSize: 67, step: bench.step(131), gateUp, y })], 131);
+      const expected = new Uint32Array((await bench.readFloats(y, 131 * 67)).buffer);
+      for (const variant of variantsOf(bench.gpu.caps)) {
+        if (!variant.tuning?.tile) continue;
+        const fused = await runVariant(bench, { ...shape, silu: true }, data, variant);
+        expectEqualInts(new Uint32Array(fused.buffer), expected);
+      }
+    },
+  );
 
   test('refuses shapes and tunings that kernels cannot run', async () => {
     const buffer = bench.output(64);

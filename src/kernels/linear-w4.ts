@@ -1,7 +1,7 @@
-import matmulSource from '../../shaders/matmul_w4.wgsl?raw';
 import matvecSource from '../../shaders/matvec_w4.wgsl?raw';
 import matvecSubgroupSource from '../../shaders/matvec_w4_sg.wgsl?raw';
 import dotSource from '../../shaders/w4_dot.wgsl?raw';
+import { type MatmulW4Tile, matmulW4 } from './matmul-w4';
 import { foldGrid, type KernelContext, makeOp, type Op, type OpSpec, requireShape } from './op';
 import { isPowerOfTwo } from './quantizer';
 
@@ -17,6 +17,8 @@ export interface LinearW4Tuning {
   readonly subgroups?: boolean;
   /** Matrix: tokens per tile: 16, 32 or 64. Default 64; smaller ones waste less on short prompts. */
   readonly tileTokens?: 16 | 32 | 64;
+  /** Matrix: the kernel; `tile64` unless told. */
+  readonly tile?: MatmulW4Tile;
 }
 
 export interface LinearW4Args {
@@ -39,6 +41,8 @@ export interface LinearW4Args {
   readonly y: GPUBuffer; // [T, N] f32
   /** y += result instead of y = result. */
   readonly accumulate: boolean;
+  /** y [T, N/2] = silu(gate)·up over pairs of rows (gate, up); the larger matrix tiles alone can. */
+  readonly silu?: boolean;
   readonly tuning?: LinearW4Tuning;
 }
 
@@ -50,15 +54,15 @@ export interface LinearW4Args {
  */
 export async function linearW4(context: KernelContext, args: LinearW4Args): Promise<Op> {
   requireLinear(args);
+  const isMatrix = args.kind === 'matrix' && !context.gpu.caps.software;
+  if (args.silu) requireSilu(args, isMatrix);
   const params = context.arena.uniform('linear_w4.params', {
     kPieces: args.inputs / 32,
     rows: args.rows,
     rowStart: args.rowStart,
     N: args.outputs,
   });
-  const { software } = context.gpu.caps;
-  const isMatrix = args.kind === 'matrix' && !software;
-  const variant = isMatrix ? matrixVariant(args) : vectorVariant(context, args);
+  const variant = isMatrix ? matmulW4(context, args) : vectorVariant(context, args);
   return makeOp(context, {
     ...variant,
     constants: {
@@ -85,18 +89,6 @@ const hardwareTuning = { threads: 256, unroll: 4, lanesPerRow: 32, subgroups: tr
 const softwareTuning = { threads: 64, unroll: 1, lanesPerRow: 1, subgroups: false };
 
 type Variant = Omit<OpSpec, 'bindings'>;
-
-function matrixVariant(args: LinearW4Args): Variant {
-  const label = 'matmul_w4';
-  const tileTokens = args.tuning?.tileTokens ?? 64;
-  requireShape([16, 32, 64].includes(tileTokens), label, `tileTokens 16, 32 or 64, not ${tileTokens}`);
-  return {
-    label,
-    source: matmulSource,
-    constants: { TILE_T: tileTokens },
-    grid: (numTokens) => [Math.ceil(args.rows / 64), Math.ceil(numTokens / tileTokens), 1],
-  };
-}
 
 function vectorVariant(context: KernelContext, args: LinearW4Args): Variant {
   const { caps } = context.gpu;
@@ -128,6 +120,13 @@ function vectorVariant(context: KernelContext, args: LinearW4Args): Variant {
     constants: { WORKGROUP: threads, UNROLL: unroll, ...(inSubgroups ? {} : { LANES: lanes }) },
     grid: (numTokens) => [x, y, numTokens],
   };
+}
+
+function requireSilu({ rows, rowStart, accumulate, tuning }: LinearW4Args, isMatrix: boolean): void {
+  const tile = tuning?.tile ?? 'tile64';
+  requireShape(isMatrix && tile !== 'tile64', 'linear_w4', 'a larger matrix tile with silu');
+  requireShape(rows % 2 === 0 && rowStart % 2 === 0, 'linear_w4', 'whole pairs of rows with silu');
+  requireShape(!accumulate, 'linear_w4', 'silu without accumulate');
 }
 
 function requireLinear(args: LinearW4Args): void {

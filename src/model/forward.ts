@@ -11,9 +11,11 @@ import { rmsnorm } from '../kernels/rmsnorm';
 import { rmsnormQuantDynamic } from '../kernels/rmsnorm-quant-dynamic';
 import { rmsnormQuantStatic } from '../kernels/rmsnorm-quant-static';
 import { ropeAppend } from '../kernels/rope-append';
-import { siluMul } from '../kernels/silu-mul';
+import { siluHadamard } from '../kernels/silu-hadamard';
+import { type SiluMulArgs, siluMul } from '../kernels/silu-mul';
+import { matrixAttention, matrixDense, matrixGateUp, matrixLinear } from './matrix-ops';
 import type { Scratch } from './scratch';
-import type { DenseMatrix, Matrix, ModelWeights, NormWeights } from './weights';
+import type { DenseMatrix, Int4Matrix, Matrix, ModelWeights, NormWeights } from './weights';
 
 /** `vector` reads each weight once for one token (decode); `matrix` tiles over many tokens (prefill). */
 export type PassKind = 'vector' | 'matrix';
@@ -66,12 +68,12 @@ export async function buildLayers(
     ops.push(...norm(pass, layer.attnNorm, layer.qkv, spec?.attnAct ?? 1));
     ops.push(...linear(pass, layer.qkv, scratch.normed, qkv, false));
     ops.push(ropeAppend(context, { ...heads, step, qkv, table: rope, keyCache, valueCache }));
-    ops.push(attend(pass, { ...heads, step, qkv, keyCache, valueCache, out: attended }));
+    ops.push(...attend(pass, { ...heads, step, qkv, keyCache, valueCache, out: attended }));
     ops.push(...quantize(pass, layer.o, attended, numHeads * headDim, spec?.oAct ?? 1));
     ops.push(...linear(pass, layer.o, attended, x, true));
     ops.push(...norm(pass, layer.mlpNorm, layer.gateUp, spec?.mlpAct ?? 1));
-    ops.push(...linear(pass, layer.gateUp, scratch.normed, gateUp, false));
-    ops.push(siluMul(context, { ffnSize: intermediateSize, step, gateUp, y: activated }));
+    const gate = { ffnSize: intermediateSize, step, gateUp, y: activated };
+    ops.push(...gatedInput(pass, layer.gateUp, gate, quant?.hadamard?.downBlock));
     ops.push(...quantize(pass, layer.down, activated, intermediateSize, spec?.downAct ?? 1));
     ops.push(...linear(pass, layer.down, activated, x, true));
   });
@@ -142,33 +144,37 @@ function quantize(pass: Pass, linear: Matrix, x: GPUBuffer, inputs: number, act:
 function linear(pass: Pass, matrix: Matrix, floats: GPUBuffer, y: GPUBuffer, accumulate: boolean): Ops {
   const { context, scratch, kind } = pass;
   if (matrix.kind === 'dense') return denseOps(context, matrix, kind, scratch, floats, y, { accumulate });
-  const { step, q, qmeta } = scratch;
-  const { inputs, outputs, scale, bias } = matrix;
-  return matrix.blocks.map(({ rowStart, rows, weight }) =>
-    linearW4(context, {
-      kind,
-      inputs,
-      rows,
-      rowStart,
-      outputs,
-      step,
-      q,
-      qmeta,
-      weight,
-      scale,
-      bias,
-      y,
-      accumulate,
-    }),
+  const blocks = int4Blocks(pass, matrix, y, accumulate);
+  return blocks.flatMap((args) =>
+    kind === 'matrix' ? matrixLinear(context, args) : [linearW4(context, { ...args, kind })],
   );
 }
 
-/** One workgroup per head and token; a decoded token spreads a long context over more (same bits either way). */
-function attend(pass: Pass, args: AttentionArgs): Promise<Op | readonly Op[]> {
+/** What {@link linearW4} needs for each row block of an int4 linear over `q`. */
+function int4Blocks({ scratch }: Pass, matrix: Int4Matrix, y: GPUBuffer, accumulate: boolean) {
+  const { step, q, qmeta } = scratch;
+  const { inputs, outputs, scale, bias } = matrix;
+  return matrix.blocks.map(({ rowStart, rows, weight }) => ({
+    ...{ inputs, rows, rowStart, outputs, step, q, qmeta, weight, scale, bias, y, accumulate },
+  }));
+}
+
+/** gate and up, then silu(gate)·up into `gate.y`, with a Walsh–Hadamard transform where the model has one. */
+function gatedInput(pass: Pass, matrix: Matrix, gate: SiluMulArgs, block: number | undefined): Ops {
+  const { context, scratch, kind } = pass;
+  if (kind === 'matrix' && matrix.kind === 'int4' && !block) {
+    return [...matrixGateUp(context, int4Blocks(pass, matrix, gate.gateUp, false), gate)];
+  }
+  const products = linear(pass, matrix, scratch.normed, gate.gateUp, false);
+  return [...products, block ? siluHadamard(context, { ...gate, block }) : siluMul(context, gate)];
+}
+
+/** Queries share keys in a prefill; a decoded token spreads a long context over workgroups. Same bits either way. */
+function attend(pass: Pass, args: AttentionArgs): Ops {
+  if (pass.kind === 'matrix') return [...matrixAttention(pass.context, args)];
   const isLong = pieceCount(args) > 1 && !pass.context.gpu.caps.software;
-  const split = pass.kind === 'vector' && isLong;
-  if (!split) return attention(pass.context, args);
-  return attentionSplit(pass.context, { ...args, partials: pass.scratch.partials });
+  if (!isLong) return [attention(pass.context, args)];
+  return [attentionSplit(pass.context, { ...args, partials: pass.scratch.partials })];
 }
 
 function denseOps(
@@ -182,10 +188,11 @@ function denseOps(
 ): Promise<Op>[] {
   const { dtype, inputs, outputs, bias } = matrix;
   const { accumulate = false, singleRow = false } = options;
-  return matrix.blocks.map(({ rowStart, rows, weight }) =>
-    linearDense(context, {
-      ...{ kind, dtype, inputs, rows, rowStart, outputs, step: scratch.step },
-      ...{ x, weight, bias, y, accumulate, singleRow },
-    }),
-  );
+  return matrix.blocks.flatMap(({ rowStart, rows, weight }) => {
+    const shape = { dtype, inputs, rows, rowStart, outputs, step: scratch.step };
+    const args = { ...shape, x, weight, bias, y, accumulate };
+    return kind === 'matrix'
+      ? matrixDense(context, args)
+      : [linearDense(context, { ...args, kind, singleRow })];
+  });
 }
