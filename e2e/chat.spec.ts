@@ -69,7 +69,7 @@ test('Stop and Esc end a reply at once, and the next message is answered', async
 
   await page.getByTestId('composer').fill(question);
   await page.getByTestId('composer').press('Enter');
-  await expect(page.getByTestId('message-assistant').last()).not.toHaveText('', { timeout: replyMs });
+  await expect(page.getByTestId('stop')).toBeVisible(); // the demo's replies are too short to wait for their text
   await page.keyboard.press('Escape');
   await expect(page.getByTestId('stop')).toHaveCount(0);
 

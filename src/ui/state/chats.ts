@@ -98,6 +98,7 @@ export async function keepChat(chat: Chat): Promise<void> {
 export async function renameChat(chat: Chat, title: string): Promise<void> {
   if (title.trim() === '') return;
   chat.title.value = title.trim();
+  chat.updatedMs.value = Date.now();
   await stored(() => writeChat(recordOf(chat)));
 }
 
@@ -119,10 +120,34 @@ export async function removeAllChats(): Promise<void> {
   await stored(deleteAllChats);
 }
 
-/** Brings back what earlier visits left, and stores settings as they change. */
+/** Takes over what other tabs, and earlier visits, stored. Conversations with a reply on its way stay as they are. */
+async function readStored(): Promise<void> {
+  const records = await readChats();
+  const ids = new Set(records.map(({ id }) => id));
+  const known = new Map(chats.value.map((chat) => [chat.id, chat]));
+  const kept = chats.value.filter((chat) => ids.has(chat.id) || isWriting(chat));
+  const renewed = records.flatMap((record) => {
+    const own = known.get(record.id);
+    if (own && (own.updatedMs.value >= record.updatedMs || isWriting(own))) return [];
+    return [chatOf(record)];
+  });
+  const renewedIds = new Set(renewed.map(({ id }) => id));
+  batch(() => {
+    chats.value = [...kept.filter(({ id }) => !renewedIds.has(id)), ...renewed];
+    const active = renewed.find(({ id }) => id === activeChat.value.id);
+    if (active) activeChat.value = active;
+  });
+}
+
+function isWriting(chat: Chat): boolean {
+  return chat.exchanges.value.some(({ reply }) => reply.value.state === 'writing');
+}
+
+/** Brings back what earlier visits left, follows other tabs, and stores settings as they change. */
 export async function restoreChats(): Promise<void> {
-  await stored(async () => {
-    chats.value = (await readChats()).map(chatOf);
+  await stored(readStored);
+  document.addEventListener('visibilitychange', () => {
+    if (!document.hidden) stored(readStored);
   });
   let last: { chat: Chat; settings: Overrides } | null = null;
   effect(() => {

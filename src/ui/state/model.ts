@@ -217,8 +217,9 @@ function fail(error: unknown): void {
 /** A GPU or worker that failed under a loaded model: the model is loaded again, once, from what is stored. */
 function recover(error: Error): void {
   const loaded = loadedModel.value;
-  fail(error);
-  if (loaded && recovery.shouldReload(error, performance.now())) loadUrl(loaded.url).catch(fail);
+  const again = loaded && recovery.shouldReload(error, performance.now());
+  fail(again || !loaded ? error : new Error(`${error.message}. It fails again and again: restart the browser`));
+  if (again) loadUrl(loaded.url).catch(fail);
 }
 
 function leave(state: ModelState): void {

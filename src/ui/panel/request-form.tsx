@@ -1,0 +1,163 @@
+import { type SuiteName, suiteNames } from '../../../bench/figures';
+import { benchShapes, defaultSchemes, parseScheme } from '../../../bench/shapes';
+import { planMemory } from '../../format/memory-plan';
+import { activity, cancel, gpu, request, run } from './state';
+
+const suiteTexts: Readonly<Record<SuiteName, string>> = {
+  ceiling: 'Ceiling: bandwidth, dispatches',
+  kernels: 'Each product',
+  'quant-step': 'Quantization step alone',
+  layer: 'One layer',
+  decode: 'Decode and prefill',
+  load: 'Load the bundled model',
+  demo: 'Run the bundled model',
+};
+
+/** A run that takes more GPU memory than this asks first. */
+const largeBytes = 2 ** 30;
+
+/** What the largest of the chosen schemes takes on the GPU. */
+function neededBytes(): number {
+  const { shape, schemes, contexts } = request.value;
+  const config = benchShapes[shape]!;
+  const contextLength = Math.min(Math.max(...contexts) + 65, config.maxPositionEmbeddings);
+  const bytes = schemes.map((name) => {
+    const { scheme, actBits } = parseScheme(name);
+    return planMemory({ config, scheme, actBits, contextLength }).gpuBytes;
+  });
+  return Math.max(...bytes);
+}
+
+function toggled<T>(list: readonly T[], item: T, order: readonly T[]): T[] {
+  return order.filter((other) => (other === item ? !list.includes(item) : list.includes(other)));
+}
+
+/** What to measure, and the button that does. */
+export function RequestForm() {
+  const { suites, schemes, shape, contexts, samples } = request.value;
+  const busy = activity.value.kind === 'running';
+  const runnable = suites.length > 0 && schemes.length > 0 && gpu.value !== null;
+  const bytes = schemes.length > 0 ? neededBytes() : 0;
+  const size = `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+  const begin = () => {
+    const text = `This takes about ${size} of GPU memory. A browser cannot say how much this GPU has free. Go on?`;
+    if (bytes > largeBytes && !confirm(text)) return;
+    run();
+  };
+  return (
+    <form
+      class="bench-form"
+      onSubmit={(event) => {
+        event.preventDefault();
+        begin();
+      }}
+    >
+      <Choices
+        legend="Measure"
+        names={suiteNames}
+        chosen={suites}
+        text={(name) => suiteTexts[name]}
+        onToggle={(name) => {
+          request.value = { ...request.value, suites: toggled(suites, name, suiteNames) };
+        }}
+      />
+      <Choices
+        legend="Schemes"
+        names={defaultSchemes}
+        chosen={schemes}
+        text={(name) => name}
+        onToggle={(name) => {
+          request.value = { ...request.value, schemes: toggled<string>(schemes, name, defaultSchemes) };
+        }}
+      />
+      <div class="bench-fields">
+        <label>
+          Shape
+          <select
+            class="field"
+            data-testid="bench-shape"
+            value={shape}
+            onChange={({ currentTarget }) => {
+              request.value = { ...request.value, shape: currentTarget.value };
+            }}
+          >
+            {Object.keys(benchShapes).map((name) => (
+              <option key={name}>{name}</option>
+            ))}
+          </select>
+        </label>
+        <label>
+          Contexts
+          <input
+            class="field"
+            value={contexts.join(', ')}
+            onChange={({ currentTarget }) => {
+              const values = currentTarget.value
+                .split(/[\s,]+/)
+                .filter(Boolean)
+                .map(Number);
+              const valid =
+                values.length > 0 && values.every((value) => Number.isInteger(value) && value >= 0);
+              if (valid) request.value = { ...request.value, contexts: values };
+              else currentTarget.value = contexts.join(', ');
+            }}
+          />
+        </label>
+        <label>
+          Samples
+          <input
+            class="field"
+            type="number"
+            min="1"
+            max="100"
+            value={samples}
+            onChange={({ currentTarget }) => {
+              const value = currentTarget.valueAsNumber;
+              if (Number.isInteger(value) && value >= 1) request.value = { ...request.value, samples: value };
+            }}
+          />
+        </label>
+      </div>
+      <p class="muted">
+        Random weights, made on the GPU: nothing is downloaded. The largest scheme takes {size}.
+      </p>
+      <div class="bench-actions">
+        <button class="button primary" type="submit" data-testid="bench-run" disabled={busy || !runnable}>
+          Run static against dynamic
+        </button>
+        {busy && (
+          <button class="button" type="button" data-testid="bench-cancel" onClick={cancel}>
+            Stop
+          </button>
+        )}
+      </div>
+    </form>
+  );
+}
+
+interface ChoicesProps<T extends string> {
+  readonly legend: string;
+  readonly names: readonly T[];
+  readonly chosen: readonly string[];
+  readonly text: (name: T) => string;
+  readonly onToggle: (name: T) => void;
+}
+
+function Choices<T extends string>({ legend, names, chosen, text, onToggle }: ChoicesProps<T>) {
+  return (
+    <fieldset class="bench-choices">
+      <legend>{legend}</legend>
+      {names.map((name) => (
+        <label key={name}>
+          <input
+            type="checkbox"
+            data-testid={`bench-choice-${name}`}
+            checked={chosen.includes(name)}
+            onChange={() => onToggle(name)}
+          />
+          {text(name)}
+        </label>
+      ))}
+    </fieldset>
+  );
+}

@@ -1,0 +1,42 @@
+/** A run as part of an address, so that a link reproduces it. */
+import { type BenchRequest, type SuiteName, suiteNames } from '../../../bench/figures';
+import { benchShapes, defaultSchemes } from '../../../bench/shapes';
+
+/** What one press measures unless the address says otherwise. */
+export const defaultRequest: BenchRequest = {
+  suites: ['ceiling', 'quant-step', 'layer', 'decode'],
+  shape: 'tiny',
+  schemes: defaultSchemes,
+  contexts: [16, 512],
+  samples: 5,
+};
+
+/** `suites=…&shape=…&schemes=…&contexts=…&samples=…`, lists separated by commas. */
+export function requestQuery({ suites, shape, schemes, contexts, samples }: BenchRequest): string {
+  const lists = { suites, shape: [shape], schemes, contexts, samples: [samples] };
+  return new URLSearchParams(
+    Object.entries(lists).map(([name, values]) => [name, values.join(',')]),
+  ).toString();
+}
+
+/** The request in an address's query; what it leaves out or says wrongly is the default's. */
+export function requestFromQuery(query: string): BenchRequest {
+  const parameters = new URLSearchParams(query);
+  const list = (name: string) => parameters.get(name)?.split(',').filter(Boolean) ?? [];
+  const suites = list('suites').filter((name): name is SuiteName =>
+    suiteNames.some((known) => known === name),
+  );
+  const schemes = list('schemes').filter((name) => defaultSchemes.some((known) => known === name));
+  const contexts = list('contexts')
+    .map(Number)
+    .filter((value) => Number.isInteger(value) && value >= 0);
+  const samples = Number(parameters.get('samples'));
+  const shape = parameters.get('shape') ?? '';
+  return {
+    suites: suites.length > 0 ? suites : defaultRequest.suites,
+    shape: Object.hasOwn(benchShapes, shape) ? shape : defaultRequest.shape,
+    schemes: schemes.length > 0 ? schemes : defaultRequest.schemes,
+    contexts: contexts.length > 0 ? contexts : defaultRequest.contexts,
+    samples: Number.isInteger(samples) && samples >= 1 && samples <= 100 ? samples : defaultRequest.samples,
+  };
+}
