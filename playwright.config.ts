@@ -24,6 +24,7 @@ const args =
 
 export default defineConfig({
   testDir: 'e2e',
+  testIgnore: 'bench/**', // npm run bench:browser
   timeout: 300_000,
   expect: { timeout: 60_000 },
   // One GPU, and often a software one: tests in parallel would only wait for each other.

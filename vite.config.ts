@@ -52,7 +52,11 @@ export default defineConfig(({ mode, command, isPreview }) => {
   return {
     plugins: [preact(), policyInPage, serviceWorker()],
     ...(command === 'serve' && !isPreview ? { html: { cspNonce: developmentNonce } } : {}),
-    build: { outDir: 'dist/page', target: 'es2022' },
+    build: {
+      outDir: 'dist/page',
+      target: 'es2022',
+      rolldownOptions: { input: ['index.html', 'panel.html'] },
+    },
     worker: { format: 'es' },
     server: { headers: developmentHeaders },
     preview: { headers: securityHeaders },

@@ -1,7 +1,8 @@
 /** What crosses between the developer panel and the worker that measures. */
 import type { Remote } from 'comlink';
 import type { BenchFile, BenchRequest, Figure } from '../bench/figures';
-import type { GpuReport, WireResult } from './protocol';
+import type { Gpu } from '../src/gpu/gpu';
+import type { WireResult } from './protocol';
 
 /** What the panel hears of while suites run. */
 export type BenchEvent =
@@ -11,16 +12,18 @@ export type BenchEvent =
 export interface BenchRunRequest extends BenchRequest {
   /** Folder of the artifact that the suites `load` and `demo` use. */
   readonly modelUrl: string;
+  /** Name of the adapter in the results, where the browser hides it. */
+  readonly adapterName?: string;
 }
 
-/** The scales of one norm site of an artifact, before and after reconstruction. */
+/** The static steps of one norm site of an artifact. [D] each, by source channel. */
 export interface SiteScales {
   readonly layer: number;
   readonly site: 'attn' | 'mlp';
-  /** γ/s of each channel as stored: one per gathered column. */
+  /** s/γ: the channel's whole step relative to the norm's weight, the reciprocal of the stored multiplier. */
+  readonly steps: readonly number[];
+  /** Columns that share it after reconstruction: 1 where the channel was not split, 0 where it was pruned. */
   readonly columns: readonly number[];
-  /** Reciprocals summed over each source channel's columns: the channel's whole step, before it was split. */
-  readonly channels: readonly number[];
 }
 
 export interface ArtifactInsight {
@@ -34,7 +37,8 @@ export interface ArtifactInsight {
 }
 
 export interface BenchWorkerApi {
-  probe(): Promise<WireResult<GpuReport & { readonly software?: boolean }>>;
+  /** The adapter that suites would run on. @throws WebGpuUnavailableError */
+  probe(): Promise<WireResult<Pick<Gpu, 'adapter' | 'caps'>>>;
   /** Runs the suites; progress comes through `onEvent`. */
   run(request: BenchRunRequest, onEvent: (event: BenchEvent) => void): Promise<WireResult<BenchFile>>;
   /** Reads the norms' multipliers out of an artifact's shards. */

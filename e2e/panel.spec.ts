@@ -1,0 +1,28 @@
+import { expect, test } from '@playwright/test';
+
+test('the panel measures the quantization step on this GPU and shows chart and table', async ({ page }) => {
+  await page.goto('/panel.html?suites=quant-step&samples=2');
+  await expect(page.getByTestId('bench-gpu')).toContainText('Adapter:');
+  await page.getByTestId('bench-run').click();
+  await expect(page.getByTestId('bench-status')).toHaveText('done', { timeout: 60_000 });
+  await expect(page.getByTestId('bench-error')).toHaveCount(0);
+  const view = page.getByTestId('bench-view-quant-step');
+  await expect(view.getByRole('img')).toHaveAccessibleName(/dynamic, three passes .* µs/);
+  await expect(view.getByRole('listitem').first()).toContainText(/static/);
+  await view.getByText('As a table').click();
+  await expect(view.getByRole('columnheader', { name: 'static, merged, µs' })).toBeVisible();
+  await expect(view.getByRole('row')).toHaveCount(3);
+  const download = page.waitForEvent('download');
+  await page.getByRole('button', { name: 'Save JSON' }).click();
+  expect((await download).suggestedFilename()).toMatch(/^bench-.*\.json$/);
+  expect(await page.getByTestId('bench-link').getAttribute('href')).toContain('suites=quant-step');
+});
+
+test('the panel shows what is in the bundled model', async ({ page }) => {
+  await page.goto('/panel.html');
+  await page.getByTestId('insight-show').click();
+  const view = page.getByTestId('bench-view-insight-peaks');
+  await expect(view.getByRole('img')).toHaveAccessibleName(/layer 0, attn: before/);
+  await view.getByText('As a table').click();
+  await expect(view.getByRole('columnheader', { name: 'M, columns added' })).toBeVisible();
+});
