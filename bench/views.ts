@@ -249,6 +249,14 @@ function modelViews(suite: 'decode' | 'demo', figures: readonly Figure[]): View[
   ]
     .concat(['memory/scratch', 'memory/total', 'memory/total-2048'])
     .filter((name) => models.some((model) => of(model, name)));
+  const withPrefill = contexts.filter((context) => models.some((model) => of(model, `${context}/prefill`)));
+  const prefillView: View = {
+    ...{ id: `${suite}-prefill`, suite, title: 'Prefill', timeline: null, statements: [] },
+    header: ['model', ...withPrefill.map((context) => `${context}, tok/s`)],
+    rows: models.map((model) => [model, ...withPrefill.map((context) => cell(model, `${context}/prefill`))]),
+    chart: chart('prefill', 'Prefill'),
+  };
+  const prefillViews = withPrefill.length > 0 ? [prefillView] : [];
   return [
     {
       ...{
@@ -262,12 +270,7 @@ function modelViews(suite: 'decode' | 'demo', figures: readonly Figure[]): View[
       rows,
       chart: chart('decode', 'Decode'),
     },
-    {
-      ...{ id: `${suite}-prefill`, suite, title: 'Prefill', timeline: null, statements: [] },
-      header: ['model', ...contexts.map((context) => `${context}, tok/s`)],
-      rows: models.map((model) => [model, ...contexts.map((context) => cell(model, `${context}/prefill`))]),
-      chart: chart('prefill', 'Prefill'),
-    },
+    ...prefillViews,
     {
       ...{
         id: `${suite}-costs`,

@@ -23,6 +23,7 @@ interface BenchFlags {
   readonly model: string;
   readonly out: string;
   readonly adapterName?: string;
+  readonly experimental?: boolean;
   readonly without?: OpenGpuOptions['without'];
   readonly json?: boolean;
 }
@@ -46,6 +47,7 @@ export function register(program: Command): void {
     .option('--samples <n>', 'measurements of each figure', wholeNumber(1), 7)
     .option('--model <folder>', 'artifact for the suites load and demo', demoModel)
     .option('--adapter-name <name>', 'name of the adapter in the results, where the platform hides it')
+    .option('--experimental', 'use experimental GPU features such as subgroup matrices')
     .option('--without <feature...>', 'optional GPU features to leave unused, e.g. subgroup-matrix')
     .option('--out <folder>', 'where results go', resultsFolder)
     .option('--json', 'print the results as JSON, and write no file')
@@ -76,6 +78,7 @@ async function runCommand(flags: BenchFlags): Promise<void> {
   };
   const gpu = await openNodeGpu({
     exactTimestamps: true,
+    experimental: flags.experimental === true,
     ...(flags.without ? { without: flags.without } : {}),
   });
   const file = await runBench(gpu, request, {

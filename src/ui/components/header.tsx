@@ -53,6 +53,10 @@ export function Header({ panelOpen, onTogglePanel, onOpenManager, onNewChat }: H
           <Icon name="models" />
           <span>Models</span>
         </button>
+        <a class="button quiet" href="panel.html" data-testid="panel-link" title="Measure this GPU">
+          <Icon name="gauge" />
+          <span>Measure</span>
+        </a>
         <button
           type="button"
           class="button quiet"

@@ -10,6 +10,7 @@ const paths = {
   trash: 'M4 6h12M8 6V4h4v2M5.5 6l.7 10h7.6l.7-10',
   models: 'M10 3l7 3.5-7 3.5-7-3.5L10 3zM3.5 10L10 13.2 16.5 10M3.5 13.3L10 16.5l6.5-3.2',
   settings: 'M3 6h7M14 6h3M3 14h3M10 14h7M10 4v4M6 12v4',
+  gauge: 'M3 14a7 7 0 1 1 14 0M10 14l4-5',
   close: 'M5 5l10 10M15 5L5 15',
 } as const;
 

@@ -1,0 +1,51 @@
+import { describe, expect, test } from 'vitest';
+import { benchFile, figure, suite } from '../../../bench/testing';
+import { csvOf } from './export';
+import { insightViews, summarizeSite } from './insight';
+import { defaultRequest, requestFromQuery, requestQuery } from './request-link';
+
+describe('the link to a run', () => {
+  test('brings back the request', () => {
+    const request = {
+      suites: ['layer', 'decode'],
+      shape: 'llama-2-7b',
+      schemes: ['fp16', 'mergequant-a8'],
+      contexts: [0, 2048],
+      samples: 9,
+    } as const;
+    expect(requestFromQuery(`?${requestQuery(request)}`)).toEqual(request);
+  });
+
+  test('what it says wrongly is the default', () => {
+    expect(requestFromQuery('?suites=nonsense&shape=__proto__&schemes=x&contexts=-1,a&samples=0')).toEqual(
+      defaultRequest,
+    );
+  });
+});
+
+test('CSV has one line a figure', () => {
+  const text = csvOf(benchFile([suite('ceiling', [figure('ceiling/read', 100, { unit: 'GB/s' })])]));
+  expect(text).toBe(
+    'id,unit,median,least,most,deviation,samples,clock\nceiling/read,GB/s,100,98,102,1,5,wall\n',
+  );
+});
+
+describe('insight', () => {
+  /** Channel 1 is four times as strong and split in two; channel 3 was pruned. */
+  const site = { layer: 0, site: 'attn', steps: [1, 4, 1, 0], columns: [1, 2, 1, 0] } as const;
+
+  test('columns added, channels split and pruned, and how far the strongest stands out', () => {
+    expect(summarizeSite(site)).toEqual({ added: 1, split: 1, pruned: 1, peakBefore: 2, peakAfter: 1 });
+  });
+
+  test('a table row for each norm', () => {
+    const insight = {
+      ...{ name: 'Tiny', scheme: 'mergequant', alpha: 5, hiddenSize: 4 },
+      ratios: [{ o: 0.9, down: 0.8 }],
+      sites: [site],
+    };
+    const [peaks] = insightViews(insight);
+    expect(peaks!.rows).toEqual([['layer 0, attn', '1', '1', '1', '2', '1', '0.9', '–']]);
+    expect(insightViews({ ...insight, sites: [] })).toEqual([]);
+  });
+});
