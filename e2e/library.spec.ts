@@ -22,15 +22,21 @@ const ask = { messages, temperature: 0, max_tokens: 8 };
 const whole = await engine.chat.completions.create(ask);
 const chunks: ChatCompletionChunk[] = [];
 for await (const chunk of await engine.chat.completions.create({ ...ask, stream: true })) chunks.push(chunk);
+for await (const chunk of await engine.chat.completions.create({ ...ask, stream: true })) {
+  if (chunk.choices[0]?.delta.content) break;
+}
+const after = (await engine.chat.completions.create(ask)).choices[0].message.content;
 const abort = new AbortController();
-abort.abort();
+const aborted = engine.chat.completions.create({ ...ask, max_tokens: 200, temperature: 2 }, { signal: abort.signal });
+setTimeout(() => abort.abort(), 50);
+const cut = await aborted.catch((error: Error) => error.name);
 const refused = await engine.chat.completions.create(ask, { signal: abort.signal }).catch((error: Error) => error.name);
 const wrong = await engine.chat.completions.create({ ...ask, n: 2 }).catch((error) => error instanceof RequestError);
 engine.destroy();
 const gone = await engine.chat.completions.create(ask).catch((error: Error) => error.name);
 const streamed = chunks.map(({ choices }) => choices[0]?.delta.content ?? '').join('');
 const text = whole.choices[0].message.content;
-Object.assign(window, { result: { text, streamed, tokens: whole.usage.completion_tokens, phases: [...phases], refused, wrong, gone } });
+Object.assign(window, { result: { text, streamed, tokens: whole.usage.completion_tokens, phases: [...phases], after, cut, refused, wrong, gone } });
 status.textContent = 'done';
 `;
 
@@ -96,7 +102,13 @@ test('a Vite project with the packed library chats, streams, aborts, and gets ty
   await page.goto(address('', baseURL));
   await expect(page.locator('#status')).toHaveText('done', { timeout: replyMs });
   const result = await page.evaluate(() => (window as unknown as { result: Record<string, unknown> }).result);
-  expect(result).toMatchObject({ refused: 'AbortError', wrong: true });
+  expect(result).toMatchObject({
+    after: result.text,
+    cut: 'AbortError',
+    refused: 'AbortError',
+    wrong: true,
+    gone: 'WorkerDiedError',
+  });
   expect(result.streamed).toBe(result.text);
   expect(String(result.text).trim()).not.toBe('');
   expect(result.tokens).toBeGreaterThan(1);

@@ -1,7 +1,7 @@
 /** The library's front door in a browser: a model in a worker, and `chat.completions` over it. */
 import type { LoadProgress, ModelInfo } from '../../workers/protocol';
 import type { EngineRequest } from './chat-request';
-import { EngineClient, type EngineClientOptions } from './client';
+import { EngineClient, type EngineClientOptions, WorkerDiedError } from './client';
 import { type ChatBackend, ChatCompletions } from './completions';
 
 export interface CreateEngineOptions {
@@ -43,10 +43,14 @@ export async function createEngine(options: CreateEngineOptions): Promise<ChatEn
   try {
     const url = new URL(options.model, globalThis.document?.baseURI).href;
     const info = await client.load({ url, ...(contextLength ? { contextLength } : {}) }, onProgress);
+    const end = new AbortController();
     return {
-      chat: { completions: new ChatCompletions(workerBackend(client, info)) },
+      chat: { completions: new ChatCompletions(workerBackend(client, info, end.signal)) },
       info,
-      destroy: () => client.terminate(),
+      destroy: () => {
+        end.abort();
+        client.terminate();
+      },
     };
   } catch (error) {
     client.terminate();
@@ -57,11 +61,13 @@ export async function createEngine(options: CreateEngineOptions): Promise<ChatEn
   }
 }
 
-function workerBackend(client: EngineClient, info: ModelInfo): ChatBackend {
+/** After `destroyed` the client, which would start another worker, is not asked any more. */
+function workerBackend(client: EngineClient, info: ModelInfo, destroyed: AbortSignal): ChatBackend {
   return {
     modelName: info.name,
     defaults: { contextLength: info.contextLength, sampling: info.samplingDefaults },
     async chat({ messages, sampling, maxTokens, stop }: EngineRequest, onDelta, signal) {
+      if (destroyed.aborted) throw new WorkerDiedError('the engine was destroyed');
       // A worker that is gone has ended the reply already.
       const cancel = () => client.cancel().catch(() => undefined);
       signal.addEventListener('abort', cancel, { once: true });

@@ -29,7 +29,7 @@ self.addEventListener('fetch', (event) => {
   const { request } = event;
   if (request.method !== 'GET') return;
   const url = request.url.replace(/[?#].*$/, '');
-  if (request.mode === 'navigate') event.respondWith(freshOr(request, base));
+  if (request.mode === 'navigate') event.respondWith(freshOr(request, kept.has(url) ? url : base));
   else if (url === catalog) event.respondWith(freshOr(request, catalog));
   else if (kept.has(url)) event.respondWith(keptOr(request, url));
 });
