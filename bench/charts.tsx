@@ -1,6 +1,6 @@
 /** Charts as plain SVG: bars with their range, and the operations of one token in order. Same code in page and report. */
 import type { Timeline } from './figures';
-import { type ChartData, numberText } from './views';
+import { type ChartData, numberText } from './view';
 
 /** Told apart in both colour schemes and by most colour-blind people (after Okabe and Ito). */
 export const seriesColours = [

@@ -7,7 +7,8 @@ import { BarChart, TimelineChart } from './charts';
 import type { BenchFile } from './figures';
 import { benchFileName } from './results-folder.node';
 import { type AdapterFigures, byAdapter, summaryOf } from './summary';
-import { numberText, type View, viewsOf } from './views';
+import { numberText, type View } from './view';
+import { viewsOf } from './views';
 
 /** Follows the reader's colour scheme where the picture is shown on its own. */
 const style = '<style>svg{color:#1c1b19}@media(prefers-color-scheme:dark){svg{color:#ecebe6}}</style>';

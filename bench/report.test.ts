@@ -7,7 +7,8 @@ import { buildReport, writeReport } from './report.node';
 import { benchFileName, readBenchFolder, writeBenchFile } from './results-folder.node';
 import { exactly } from './statistics';
 import { benchFile, figure, suite } from './testing';
-import { difference, viewsOf } from './views';
+import { difference } from './view';
+import { viewsOf } from './views';
 
 const time = { unit: 'us', better: 'lower', clock: 'gpu' } as const;
 const steps = suite('quant-step', [

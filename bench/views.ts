@@ -1,51 +1,17 @@
 /** Results as people read them: a title, what it says, a table, and a chart of the same. For report and panel. */
 import { type BenchFile, type Figure, figuresById, type SuiteName, type Timeline } from './figures';
+import { modelViews } from './model-views';
 import { withinNoise } from './statistics';
-
-export interface Bar {
-  /** Which series; bars of one series share a colour. */
-  readonly series: string;
-  readonly value: number;
-  readonly least: number;
-  readonly most: number;
-}
-
-export interface BarGroup {
-  readonly label: string;
-  readonly bars: readonly Bar[];
-}
-
-export interface ChartData {
-  readonly title: string;
-  readonly unit: string;
-  readonly series: readonly string[];
-  readonly groups: readonly BarGroup[];
-}
-
-export interface View {
-  /** Unique within a file; safe in file names. */
-  readonly id: string;
-  readonly suite: SuiteName;
-  readonly title: string;
-  readonly statements: readonly string[];
-  readonly header: readonly string[];
-  readonly rows: readonly (readonly string[])[];
-  readonly chart: ChartData | null;
-  readonly timeline: Timeline | null;
-}
-
-/** Four significant digits, thousands grouped. */
-export function numberText(value: number): string {
-  if (!Number.isFinite(value)) return String(value);
-  if (Math.abs(value) >= 1000) return Math.round(value).toLocaleString('en-US');
-  return String(Number(value.toPrecision(4)));
-}
-
-/** Median and, where it was measured, the range: `4,805 (4,790 – 4,811)`. */
-export function valueText({ value, clock }: Figure): string {
-  if (clock === 'count' || value.samples === 1) return numberText(value.median);
-  return `${numberText(value.median)} (${numberText(value.least)} – ${numberText(value.most)})`;
-}
+import {
+  type BarGroup,
+  barOf,
+  type ChartData,
+  difference,
+  numberText,
+  parts,
+  type View,
+  valueText,
+} from './view';
 
 /** Every view that a file has figures for. */
 export function viewsOf(file: BenchFile): View[] {
@@ -94,15 +60,6 @@ function kernelChart(figures: readonly Figure[]): ChartData | null {
   if (groups.length === 0) return null;
   const series = ['dispatch included', 'dispatch subtracted'];
   return { title: 'Share of the read ceiling, one token', unit: '%', series, groups };
-}
-
-function barOf({ median, least, most }: Figure['value']): Omit<Bar, 'series'> {
-  return { value: median, least, most };
-}
-
-/** The part of `id` behind `suite/`, cut at slashes. */
-function parts(id: string): string[] {
-  return id.split('/').slice(1);
 }
 
 const stepSeries = ['naive', 'fused', 'static'] as const;
@@ -156,18 +113,6 @@ function stepStatement(label: string, naive: Figure, fused: Figure, statics: Fig
   return `${label}: ${difference('static', statics, 'three dynamic passes', naive)}; ${difference('static', statics, 'fused dynamic', fused)}.`;
 }
 
-/** Says which of two times is shorter, or that the difference is within the noise of both. */
-export function difference(name: string, figure: Figure, otherName: string, other: Figure): string {
-  if (withinNoise(figure.value, other.value)) {
-    return `${name} against ${otherName}: the difference is within noise`;
-  }
-  const factor = other.value.median / figure.value.median;
-  const better = figure.better === 'higher' ? 1 / factor : factor;
-  return better >= 1
-    ? `${name} is ${numberText(better)}× as fast as ${otherName}`
-    : `${otherName} is ${numberText(1 / better)}× as fast as ${name}`;
-}
-
 function layerViews(figures: readonly Figure[]): View[] {
   const schemes = [...new Set(figures.map(({ id }) => parts(id).slice(0, 2).join('/')))];
   const names = [...new Set(figures.map(({ id }) => parts(id)[2]!))];
@@ -203,114 +148,6 @@ function layerViews(figures: readonly Figure[]): View[] {
       },
     },
   ];
-}
-
-/** Rates by context, and what a token costs besides. */
-function modelViews(suite: 'decode' | 'demo', figures: readonly Figure[]): View[] {
-  const depth = suite === 'decode' ? 2 : 1;
-  const models = [...new Set(figures.map(({ id }) => parts(id).slice(0, depth).join('/')))];
-  const rest = (figure: Figure) => parts(figure.id).slice(depth);
-  const contexts = [...new Set(figures.map((figure) => rest(figure)[0]!))].filter((name) =>
-    name.startsWith('context-'),
-  );
-  const of = (model: string, name: string) => figures.find(({ id }) => id === `${suite}/${model}/${name}`);
-  const cell = (model: string, name: string) => {
-    const figure = of(model, name);
-    return figure ? valueText(figure) : '–';
-  };
-  const rows = models.flatMap((model) =>
-    contexts
-      .filter((context) => of(model, `${context}/decode`))
-      .map((context) => [
-        ...[model, context.slice('context-'.length)],
-        ...['decode', 'prefill', 'first-token'].map((name) => cell(model, `${context}/${name}`)),
-      ]),
-  );
-  const label = (model: string) => model.split('/').at(-1)!;
-  const chart = (name: 'decode' | 'prefill', title: string): ChartData => ({
-    ...{ title, unit: 'tok/s', series: contexts.map((context) => context.replace('-', ' ')) },
-    groups: models.map((model) => ({
-      label: label(model),
-      bars: contexts.flatMap((context) => {
-        const figure = of(model, `${context}/${name}`);
-        return figure ? [{ series: context.replace('-', ' '), ...barOf(figure.value) }] : [];
-      }),
-    })),
-  });
-  if (rows.length === 0) return [];
-  const costs = [
-    'dispatches',
-    'submits',
-    'encode',
-    'create',
-    'memory/weights',
-    'memory/embeddings',
-    'memory/kv-cache',
-  ]
-    .concat(['memory/scratch', 'memory/total', 'memory/total-2048'])
-    .filter((name) => models.some((model) => of(model, name)));
-  const withPrefill = contexts.filter((context) => models.some((model) => of(model, `${context}/prefill`)));
-  const prefillView: View = {
-    ...{ id: `${suite}-prefill`, suite, title: 'Prefill', timeline: null, statements: [] },
-    header: ['model', ...withPrefill.map((context) => `${context}, tok/s`)],
-    rows: models.map((model) => [model, ...withPrefill.map((context) => cell(model, `${context}/prefill`))]),
-    chart: chart('prefill', 'Prefill'),
-  };
-  const prefillViews = withPrefill.length > 0 ? [prefillView] : [];
-  return [
-    {
-      ...{
-        id: `${suite}-rates`,
-        suite,
-        title: suite === 'demo' ? 'The bundled model' : 'Decode and prefill',
-        timeline: null,
-      },
-      statements: schemeStatements(models, contexts, of),
-      header: ['model', 'context', 'decode, tok/s', 'prefill, tok/s', 'first token, ms'],
-      rows,
-      chart: chart('decode', 'Decode'),
-    },
-    ...prefillViews,
-    {
-      ...{
-        id: `${suite}-costs`,
-        suite,
-        title: 'A token besides its time',
-        timeline: null,
-        statements: [],
-        chart: null,
-      },
-      header: [
-        'model',
-        ...costs.map((name) => (of(models[0]!, name)?.unit === 'bytes' ? `${name}, MiB` : name)),
-      ],
-      rows: models.map((model) => [model, ...costs.map((name) => costText(of(model, name)))]),
-    },
-  ];
-}
-
-function costText(figure: Figure | undefined): string {
-  if (!figure) return '–';
-  return figure.unit === 'bytes' ? numberText(figure.value.median / 2 ** 20) : valueText(figure);
-}
-
-/** Static against dynamic and against float, at each context. */
-function schemeStatements(
-  models: readonly string[],
-  contexts: readonly string[],
-  of: (model: string, name: string) => Figure | undefined,
-): string[] {
-  const statics = models.find((model) => model.endsWith('/mergequant-a4'));
-  if (!statics) return [];
-  return contexts.flatMap((context) =>
-    ['rtn-dynamic-a4', 'fp16'].flatMap((name) => {
-      const other = models.find((model) => model.endsWith(`/${name}`));
-      const [a, b] = [of(statics, `${context}/decode`), other && of(other, `${context}/decode`)];
-      return a && b
-        ? [`Decode, ${context.replace('-', ' ')}: ${difference('mergequant-a4', a, name, b)}.`]
-        : [];
-    }),
-  );
 }
 
 /** Time of one token by kernel, largest first. */

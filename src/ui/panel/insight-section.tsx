@@ -1,5 +1,5 @@
 import { useSignal } from '@preact/signals';
-import type { View } from '../../../bench/views';
+import type { View } from '../../../bench/view';
 import { insightViews } from './insight';
 import { ViewCard } from './result-view';
 import { client, messageOf, modelUrl } from './state';

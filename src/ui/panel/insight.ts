@@ -1,6 +1,6 @@
 /** What reconstruction did to an artifact's steps, as views to draw. */
-import type { BarGroup, View } from '../../../bench/views';
-import { numberText } from '../../../bench/views';
+import type { BarGroup, View } from '../../../bench/view';
+import { numberText } from '../../../bench/view';
 import type { ArtifactInsight, SiteScales } from '../../../workers/bench-protocol';
 
 /** A site's steps in figures. Steps are relative to the norm's weight, as the artifact stores them. */

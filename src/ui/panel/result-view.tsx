@@ -1,6 +1,7 @@
 import { BarChart, TimelineChart } from '../../../bench/charts';
 import type { BenchFile } from '../../../bench/figures';
-import { type View, viewsOf } from '../../../bench/views';
+import type { View } from '../../../bench/view';
+import { viewsOf } from '../../../bench/views';
 import { csvOf, download } from './export';
 import { reproducingLink } from './state';
 
