@@ -141,3 +141,34 @@ test('keys: new chat, search, Esc', async ({ page }) => {
   await expect(page.getByTestId('manager')).toHaveCount(0);
   await expect(page.getByTestId('manager-open')).toBeFocused();
 });
+
+test('with the keyboard alone: chat, settings, models, another chat', async ({ page }) => {
+  await openPage(page);
+  await expect(page.getByTestId('composer')).toBeFocused();
+  await page.keyboard.type('Who are you?');
+  await page.keyboard.press('Enter');
+  await lastReply(page);
+  /** Presses Tab until the element has the focus, as somebody without a mouse does. */
+  const tabTo = async (testId: string, key = 'Shift+Tab') => {
+    for (let presses = 0; presses < 40; presses++) {
+      await page.keyboard.press(key);
+      const focused = await page.evaluate(() => document.activeElement?.getAttribute('data-testid'));
+      if (focused === testId) return;
+    }
+    throw new Error(`${testId} cannot be reached with ${key}`);
+  };
+  await tabTo('settings-toggle');
+  await page.keyboard.press('Enter');
+  await tabTo('system-prompt', 'Tab');
+  await page.keyboard.type('Be brief.');
+  await page.keyboard.press('Escape');
+  await expect(page.getByTestId('settings-toggle')).toBeFocused();
+  await tabTo('manager-open');
+  await page.keyboard.press('Enter');
+  await expect(page.getByTestId('manager')).toBeVisible();
+  await page.keyboard.press('Escape');
+  await tabTo('new-chat');
+  await page.keyboard.press('Enter');
+  await expect(page.getByTestId('composer')).toBeFocused();
+  await expect(page.getByTestId('message-user')).toHaveCount(0);
+});

@@ -38,6 +38,10 @@ export function App() {
     },
   });
   useFocusAfterReply(focusComposer);
+  useEffect(() => {
+    // Where a keyboard is at hand; on a phone it would cover half of the page.
+    if (matchMedia('(pointer: fine)').matches) focusComposer();
+  }, []);
   const state = modelState.value;
   if (state.kind === 'unavailable') return <Unavailable report={state.report} />;
   const empty = exchanges.value.length === 0;

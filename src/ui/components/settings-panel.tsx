@@ -1,4 +1,5 @@
 import { useEffect, useRef } from 'preact/hooks';
+import { useFocusReturn } from '../focus-return';
 import { loadedModel } from '../state/model';
 import { type Theme, theme, themes } from '../state/preferences';
 import { change, resetSettings, type Settings, settings } from '../state/settings';
@@ -68,10 +69,12 @@ const numberSettings: readonly NumberSetting[] = [
 
 /** System prompt, sampling, facts about the loaded model, and what the browser keeps. */
 export function SettingsPanel({ onClose }: { readonly onClose: () => void }) {
+  const panel = useRef<HTMLElement>(null);
   const closeButton = useRef<HTMLButtonElement>(null);
+  useFocusReturn(panel);
   useEffect(() => closeButton.current?.focus(), []);
   return (
-    <aside class="panel" id="settings" aria-label="Settings">
+    <aside ref={panel} class="panel" id="settings" aria-label="Settings">
       <div class="panel-head">
         <h2>Settings</h2>
         <button ref={closeButton} type="button" class="button quiet" onClick={onClose}>

@@ -1,5 +1,6 @@
 import { useSignal } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
+import { useFocusReturn } from '../focus-return';
 import { shortcutText } from '../shortcuts';
 import { announce } from '../state/announcement';
 import {
@@ -19,7 +20,9 @@ import { IconButton } from './icon-button';
 
 /** The conversations of this browser. Over the chat, not beside it, where there is no room for both. */
 export function Sidebar({ onOpened }: { readonly onOpened: () => void }) {
+  const sidebar = useRef<HTMLElement>(null);
   const search = useRef<HTMLInputElement>(null);
+  useFocusReturn(sidebar);
   const covering = !hasRoom('64rem');
   useEffect(() => {
     if (covering) search.current?.focus();
@@ -32,6 +35,7 @@ export function Sidebar({ onOpened }: { readonly onOpened: () => void }) {
       {/* biome-ignore lint/a11y/noStaticElementInteractions lint/a11y/useKeyWithClickEvents: Esc and a button do the same */}
       <div class="sidebar-backdrop" onClick={close} />
       <aside
+        ref={sidebar}
         class="sidebar"
         id="chats"
         aria-label="Chats"
