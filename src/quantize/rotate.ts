@@ -46,6 +46,14 @@ export function onlineRotation(gated: Matrix, { downBlock }: HadamardSpec): Matr
   return matrix(gated.rows, gated.cols, data);
 }
 
+/** The matrix of one block, [block, block]: row i is what the transform makes of the unit vector i. */
+export function walshMatrix(block: number): Float32Array {
+  const data = new Float32Array(block * block);
+  for (let i = 0; i < block; i++) data[i * (block + 1)] = 1;
+  rotateColumns(data, walshBlocks(block, block));
+  return data;
+}
+
 export interface LayerRotations {
   readonly residual: Rotation; // Q
   readonly head: Rotation; // P

@@ -1,0 +1,203 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { numpy as np, tree, valueAndGrad } from '@jax-js/jax';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { LlamaConfig } from '../format/config';
+import { calibrateLayer } from './calibrate';
+import { Checkpoint } from './checkpoint';
+import { blockShape, compensateLayer, compensationDefaults } from './compensate';
+import { layerArrays } from './compensation-arrays';
+import { forwardBlock, ropeTable } from './forward';
+import { floatBlock } from './layer';
+import { type Matrix, matrix } from './matrix';
+import { type Method, type QuantizedLayer, quantizeLayer } from './quantize-layer';
+import { quantizedBlock } from './quantized-block';
+import { seededRandom } from './random';
+import { onlineHadamard, RotatedCheckpoint } from './rotate';
+import { roundToNearest } from './rtn';
+import { writeRandomCheckpoint } from './testing';
+import { blockLoss, blockOutput } from './trainable-block';
+import { makeBatches } from './training-batches';
+
+const folder = mkdtempSync(join(tmpdir(), 'compensate-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const method: Method = {
+  scheme: 'mergequant',
+  actBits: 4,
+  reconstruct: 'pad',
+  alpha: 2,
+  clipLoss: 'paper',
+  hadamard: null,
+  quantizeWeights: roundToNearest,
+};
+
+interface Problem {
+  readonly config: LlamaConfig;
+  readonly method: Method;
+  readonly layer: QuantizedLayer;
+  readonly inputs: readonly Matrix[];
+  readonly targets: readonly Matrix[];
+}
+
+const copies = (sequences: readonly Matrix[]) => sequences.map((x) => matrix(x.rows, x.cols, x.data.slice()));
+
+/** One random layer, quantized, with the float layer's answers to random streams. */
+async function problem(
+  name: string,
+  changes: Partial<Method>,
+  hidden: Partial<LlamaConfig> = {},
+): Promise<Problem> {
+  const dir = join(folder, name);
+  const config = writeRandomCheckpoint(
+    dir,
+    { attentionBias: true, ...hidden },
+    { dtype: 'F32', outliers: { 3: 6 } },
+  );
+  const checkpoint = await Checkpoint.open(dir);
+  const all = { ...method, ...changes };
+  const source = all.hadamard ? new RotatedCheckpoint(checkpoint, 1) : checkpoint;
+  const weights = await source.layer(0);
+  await checkpoint.close();
+  const random = seededRandom(4);
+  const inputs = [20, 13, 7].map((tokens) =>
+    matrix(
+      tokens,
+      64,
+      Float32Array.from({ length: 64 * tokens }, () => random() * 2 - 1),
+    ),
+  );
+  const targets = copies(inputs);
+  const block = await floatBlock(weights, config.rmsNormEps, all.hadamard);
+  const chosen = Uint32Array.from({ length: 40 }, (_, i) => i);
+  const stats = await calibrateLayer(block, targets, chosen, config, ropeTable(config, 20));
+  block.dispose();
+  return { config, method: all, layer: await quantizeLayer(weights, stats, config, all), inputs, targets };
+}
+
+let plain: Problem;
+beforeAll(async () => {
+  plain = await problem('plain', {});
+});
+
+describe('the trainable block', () => {
+  test.each<{ label: string; changes: Partial<Method> }>([
+    { label: 'mergequant', changes: {} },
+    { label: 'segment', changes: { reconstruct: 'segment' } },
+    { label: 'rtn-dynamic', changes: { scheme: 'rtn-dynamic', reconstruct: 'none' } },
+    { label: 'static', changes: { scheme: 'mergequant-static', actBits: 8 } },
+    { label: 'hadamard', changes: { reconstruct: 'none', hadamard: { downBlock: 4 } } },
+  ])('computes what the quantized block does: $label', async ({ label, changes }) => {
+    const { config, layer, inputs, targets, method: own } = await problem(label, changes);
+    const batch = makeBatches(inputs, targets, config, 1)[0]!; // the longest sequence alone fills its row
+    const { constants } = layerArrays(layer, config, own);
+    const output = (await blockOutput(
+      blockShape(layer, config, own),
+      {},
+      constants,
+      batch,
+    ).data()) as Float32Array;
+    const block = await quantizedBlock(layer, config, own);
+    const x = copies(inputs)[0]!;
+    await forwardBlock(block, x, config, ropeTable(config, 20));
+    block.dispose();
+    // float32 in another order may tip a rounding: a few tokens then differ by part of a step, the others by nothing
+    const wrong = x.data.filter((value, i) => !(Math.abs(value - output[i]!) < 1e-4)).length;
+    expect(wrong / x.data.length).toBeLessThan(0.1);
+    tree.dispose(constants);
+    tree.dispose(batch);
+  });
+
+  test('gradients are those of finite differences where nothing is rounded', async () => {
+    const { config, layer, inputs, targets, method: own } = plain;
+    const batch = makeBatches(inputs, targets, config, 1)[0]!;
+    const { constants } = layerArrays(layer, config, own);
+    // no clamp in front of o and down: a token's scale counts as a constant, which then makes no difference
+    const acts = { ...blockShape(layer, config, own).acts, o: 1, down: 1 };
+    const shape = { ...blockShape(layer, config, own), rounds: false, acts };
+    const random = seededRandom(9);
+    const small = (rows: number, cols: number) =>
+      Float32Array.from({ length: rows * cols }, () => 0.2 * (random() - 0.5));
+    const values: Record<string, { data: Float32Array<ArrayBuffer>; shape: number[] }> = {};
+    for (const name of ['qkv', 'o', 'gateUp', 'down'] as const) {
+      const { rows, cols } = layer[name].weight;
+      values[`${name}.a`] = { data: small(rows, 2), shape: [rows, 2] };
+      values[`${name}.b`] = { data: small(2, cols), shape: [2, cols] };
+      // narrow enough that many weights are clamped: the others do not feel the scale where nothing is rounded
+      values[`${name}.growth`] = { data: small(rows, 1).map((value) => value - 0.5), shape: [rows, 1] };
+    }
+    const arrays = () =>
+      Object.fromEntries(Object.entries(values).map(([key, v]) => [key, np.array(v.data).reshape(v.shape)]));
+    const loss = (parameters: ReturnType<typeof arrays>) => blockLoss(shape, parameters, constants, batch);
+    const [, gradients] = valueAndGrad(loss)(arrays());
+    for (const key of Object.keys(values)) {
+      const gradient = (await (gradients as ReturnType<typeof arrays>)[key]!.data()) as Float32Array;
+      // along the gradient itself the loss must change by its squared length: one number checks every element's sign and size
+      const length = Math.sqrt(gradient.reduce((sum, g) => sum + g * g, 0));
+      const { data } = values[key]!;
+      const at = async (t: number) => {
+        const before = data.slice();
+        data.set(data.map((value, i) => value + (t * gradient[i]!) / length));
+        const value = ((await loss(arrays()).data()) as Float32Array)[0]!;
+        data.set(before);
+        return value;
+      };
+      const h = 0.02;
+      const slope = ((await at(h)) - (await at(-h))) / (2 * h);
+      expect(Math.abs(slope / length - 1), `${key}: ${slope} for ${length}`).toBeLessThan(0.02); // h² terms and float32 losses
+    }
+  });
+});
+
+describe('training', () => {
+  test.each([
+    { label: 'whole matrices and scales', rank: 'full' as const, learnScales: true },
+    { label: 'rank 4', rank: 4, learnScales: false },
+  ])('lowers the loss, and the folded layer has it: $label', async ({ rank, learnScales }) => {
+    const { config, layer, inputs, targets, method: own } = plain;
+    const options = { ...compensationDefaults, rank, learnScales, epochs: 12, rate: 0.03 };
+    const losses: number[] = [];
+    const result = await compensateLayer(layer, inputs, targets, config, own, options, (_, __, loss) =>
+      losses.push(loss),
+    );
+    expect(losses).toHaveLength(12);
+    expect(result.after).toBeLessThan(0.9 * result.before);
+    const block = await quantizedBlock(result.layer, config, own);
+    let error = 0;
+    let count = 0;
+    for (const [i, x] of copies(inputs).entries()) {
+      await forwardBlock(block, x, config, ropeTable(config, 20));
+      x.data.forEach((value, k) => {
+        error += (value - targets[i]!.data[k]!) ** 2;
+      });
+      count += x.data.length;
+    }
+    block.dispose();
+    expect(error / count / result.before).toBeLessThan(0.95);
+    expect(result.layer.qkv.weight.codes.every((code) => code >= -8 && code <= 7)).toBe(true);
+  });
+
+  test('the same seed gives the same codes', async () => {
+    const { config, layer, inputs, targets, method: own } = plain;
+    const options = { ...compensationDefaults, epochs: 2 };
+    const [a, b] = [0, 1].map(() => compensateLayer(layer, inputs, targets, config, own, options));
+    expect((await a!).layer.down.weight.codes).toEqual((await b!).layer.down.weight.codes);
+  });
+});
+
+test('a Hadamard layer trains, too', async () => {
+  const {
+    config,
+    layer,
+    inputs,
+    targets,
+    method: own,
+  } = await problem('hadamard-training', {
+    reconstruct: 'none',
+    hadamard: onlineHadamard({ intermediateSize: 172 } as LlamaConfig),
+  });
+  const options = { ...compensationDefaults, epochs: 6 };
+  const { before, after } = await compensateLayer(layer, inputs, targets, config, own, options);
+  expect(after).toBeLessThan(before);
+});

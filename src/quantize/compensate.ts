@@ -1,0 +1,253 @@
+/**
+ * Quantization compensation of MergeQuant (arXiv 2503.07654 §3.4): each block's weights become quant(W' + A·B), A·B of low
+ * rank (or whole), trained so that the quantized block, fed by the quantized blocks before it, gives the float block's
+ * output: min ‖Block_q(x_q) − Block(x)‖². A·B is folded into the integers; nothing of it remains at run time.
+ */
+import { setImmediate } from 'node:timers/promises';
+import { jit, numpy as np, tree, valueAndGrad } from '@jax-js/jax';
+import type { LlamaConfig } from '../format/config';
+import { schemeModes } from '../format/scheme';
+import {
+  type AdamOptions,
+  type AdamSchedule,
+  type AdamState,
+  adamDefaults,
+  adamSchedule,
+  adamState,
+  adamStep,
+  type Parameters,
+} from './adamw';
+import { layerArrays } from './compensation-arrays';
+import { clamp, intRange, type Matrix } from './matrix';
+import type { Method, QuantizedLayer } from './quantize-layer';
+import { seededRandom } from './random';
+import {
+  type Batch,
+  type BlockArrays,
+  type BlockShape,
+  blockLoss,
+  type LinearName,
+  linearNames,
+} from './trainable-block';
+import { makeBatches } from './training-batches';
+import { onDevice, type TrainingDevice } from './training-device';
+
+export interface CompensationOptions {
+  /** Rank of A·B, or `full` for a whole matrix. */
+  readonly rank: number | 'full';
+  readonly epochs: number;
+  /** Learning rate at the start, in steps of the weight's integer grid; it falls to 0 along a half cosine. */
+  readonly rate: number;
+  /** AdamW's λ. */
+  readonly decay: number;
+  /** Rows of tokens, each as long as the longest sequence, in one step. */
+  readonly batchRows: number;
+  /** Train the weights' row scales, too. */
+  readonly learnScales: boolean;
+  readonly seed: number;
+  readonly device: TrainingDevice;
+}
+
+export const compensationDefaults: CompensationOptions = {
+  rank: 'full',
+  epochs: 8,
+  rate: 0.02,
+  decay: 0.01,
+  batchRows: 1,
+  learnScales: true,
+  seed: 1,
+  device: 'wasm',
+};
+
+/** Told after each epoch; `loss` is the mean of its steps relative to the loss before training. */
+export type OnEpoch = (epoch: number, epochs: number, loss: number) => void;
+
+export interface CompensatedLayer {
+  readonly layer: QuantizedLayer;
+  /** Mean squared error of the block's output before and after. */
+  readonly before: number;
+  readonly after: number;
+}
+
+/** A and B with A·B = 0, or a zero matrix; and the row scales' logarithmic growth. */
+function initialParameters(layer: QuantizedLayer, options: CompensationOptions): Parameters {
+  const random = seededRandom(options.seed);
+  const normal = () => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
+  const parameters: Parameters = {};
+  for (const name of linearNames) {
+    const { rows, cols } = layer[name].weight;
+    if (options.rank === 'full') parameters[`${name}.delta`] = np.zeros([rows, cols]);
+    else {
+      const { rank } = options;
+      const b = Float32Array.from({ length: rank * cols }, () => normal() / Math.sqrt(rank));
+      parameters[`${name}.a`] = np.zeros([rows, rank]);
+      parameters[`${name}.b`] = np.array(b).reshape([rank, cols]);
+    }
+    if (options.learnScales) parameters[`${name}.growth`] = np.zeros([rows, 1]);
+  }
+  return parameters;
+}
+
+/** Growth is a relative change: a tenth of the rate, which is in steps of codes up to 7, is alike. */
+function rateFactor(name: string): number {
+  return name.endsWith('.growth') ? 0.1 : 1;
+}
+
+export function blockShape(layer: QuantizedLayer, config: LlamaConfig, method: Method): BlockShape {
+  const { norm, projection } = schemeModes[method.scheme];
+  const { attnAct, oAct, mlpAct, downAct } = layer.spec;
+  return {
+    config,
+    actBits: method.actBits,
+    normMode: norm,
+    projectionMode: projection,
+    acts: { qkv: attnAct, o: oAct, gateUp: mlpAct, down: downAct },
+    hadamardBlock: method.hadamard?.downBlock ?? null,
+    rounds: true,
+  };
+}
+
+/** Compiled functions of one block shape: the loss, and a step of AdamW. */
+function compile(shape: BlockShape, options: AdamOptions) {
+  const loss = (parameters: Parameters, constants: BlockArrays, batch: Batch) =>
+    blockLoss(shape, parameters, constants, batch);
+  const step = (
+    parameters: Parameters,
+    state: AdamState,
+    constants: BlockArrays,
+    batch: Batch,
+    schedule: AdamSchedule,
+  ) => {
+    const [value, gradients] = valueAndGrad(loss)(tree.ref(parameters), constants, batch);
+    const next = adamStep(parameters, gradients as Parameters, state, schedule, rateFactor, options);
+    return { value, ...next };
+  };
+  return { loss: jit(loss), step: jit(step) };
+}
+
+type Compiled = ReturnType<typeof compile>;
+
+async function meanLoss(
+  compiled: Compiled,
+  parameters: Parameters,
+  constants: BlockArrays,
+  batches: readonly Batch[],
+): Promise<number> {
+  let sum = 0;
+  for (const batch of batches) {
+    const value = compiled.loss(tree.ref(parameters), tree.ref(constants), tree.ref(batch));
+    sum += ((await value.data()) as Float32Array)[0]!;
+    await setImmediate();
+  }
+  return sum / batches.length;
+}
+
+/** Fisher–Yates on the batch numbers. */
+function shuffled(count: number, random: () => number): number[] {
+  const order = Array.from({ length: count }, (_, i) => i);
+  for (let i = count - 1; i > 0; i--) {
+    const j = Math.floor(random() * (i + 1));
+    [order[i], order[j]] = [order[j]!, order[i]!];
+  }
+  return order;
+}
+
+async function train(
+  compiled: Compiled,
+  start: Parameters,
+  constants: BlockArrays,
+  batches: readonly Batch[],
+  options: CompensationOptions,
+  before: number,
+  onEpoch: OnEpoch,
+): Promise<Parameters> {
+  const random = seededRandom(options.seed + 1);
+  const adam = { ...adamDefaults, decay: options.decay };
+  const total = options.epochs * batches.length;
+  let parameters = start;
+  let state = adamState(start);
+  let step = 0;
+  for (let epoch = 1; epoch <= options.epochs; epoch++) {
+    let sum = 0;
+    for (const i of shuffled(batches.length, random)) {
+      const rate = options.rate * 0.5 * (1 + Math.cos((Math.PI * step) / total));
+      step++;
+      const schedule = adamSchedule(rate, step, adam);
+      const next = compiled.step(parameters, state, tree.ref(constants), tree.ref(batches[i]!), schedule);
+      ({ parameters, state } = next);
+      sum += ((await next.value.data()) as Float32Array)[0]!;
+      await setImmediate();
+    }
+    onEpoch(epoch, options.epochs, sum / batches.length / before);
+  }
+  tree.dispose(state);
+  return parameters;
+}
+
+/** Folds what was trained into codes and scales. */
+async function folded(
+  layer: QuantizedLayer,
+  units: Readonly<Record<LinearName, Float32Array>>,
+  parameters: Parameters,
+) {
+  const { min, max } = intRange(4);
+  const read = async (name: string) =>
+    parameters[name] ? ((await parameters[name].ref.data()) as Float32Array) : null;
+  const result = { ...layer } as { -readonly [K in keyof QuantizedLayer]: QuantizedLayer[K] };
+  for (const name of linearNames) {
+    const linear = layer[name];
+    const { rows, cols, scales } = linear.weight;
+    const a = parameters[`${name}.a`];
+    const delta = a
+      ? ((await np.matmul(a.ref, parameters[`${name}.b`]!.ref).data()) as Float32Array)
+      : (await read(`${name}.delta`))!;
+    const growth = (await read(`${name}.growth`)) ?? new Float32Array(rows);
+    const codes = new Int8Array(rows * cols);
+    for (let i = 0; i < codes.length; i++) {
+      const value = (units[name][i]! + delta[i]!) * Math.exp(-growth[Math.floor(i / cols)]!);
+      codes[i] = clamp(Math.round(value), min, max);
+    }
+    const grown = scales.map((scale, n) => scale * Math.exp(growth[n]!));
+    result[name] = { ...linear, weight: { ...linear.weight, codes, scales: grown } };
+  }
+  return result as QuantizedLayer;
+}
+
+/**
+ * Trains one layer's compensation. When the loss did not fall, the layer is returned as it was.
+ * @param inputs the quantized model's stream in front of the layer, [T, D] per sequence
+ * @param targets the float model's stream behind it
+ */
+export function compensateLayer(
+  layer: QuantizedLayer,
+  inputs: readonly Matrix[],
+  targets: readonly Matrix[],
+  config: LlamaConfig,
+  method: Method,
+  options: CompensationOptions,
+  onEpoch: OnEpoch = () => {},
+): Promise<CompensatedLayer> {
+  return onDevice(options.device, () => trainLayer(layer, inputs, targets, config, method, options, onEpoch));
+}
+
+async function trainLayer(
+  layer: QuantizedLayer,
+  inputs: readonly Matrix[],
+  targets: readonly Matrix[],
+  config: LlamaConfig,
+  method: Method,
+  options: CompensationOptions,
+  onEpoch: OnEpoch,
+): Promise<CompensatedLayer> {
+  const { constants, units } = layerArrays(layer, config, method);
+  const batches = makeBatches(inputs, targets, config, options.batchRows);
+  const compiled = compile(blockShape(layer, config, method), { ...adamDefaults, decay: options.decay });
+  const start = initialParameters(layer, options);
+  const before = await meanLoss(compiled, start, constants, batches);
+  const parameters = await train(compiled, start, constants, batches, options, before, onEpoch);
+  const after = await meanLoss(compiled, parameters, constants, batches);
+  const better = after < before;
+  const result = better ? await folded(layer, units, parameters) : layer;
+  for (const arrays of [parameters, constants, ...batches]) tree.dispose(arrays);
+  return { layer: result, before, after: better ? after : before };
+}

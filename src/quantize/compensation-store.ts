@@ -1,0 +1,85 @@
+/** Compensated layers on disk, named by a hash of all they were made from: an interrupted run goes on behind the last. */
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { packInt4, unpackInt4 } from '../format/int4';
+import { buildSafetensorsHeader, parseSafetensorsHeader } from '../format/safetensors';
+import type { CompensationOptions } from './compensate';
+import type { Matrix } from './matrix';
+import type { Method, QuantizedLayer } from './quantize-layer';
+import { linearNames } from './trainable-block';
+
+/** SHA-256 over the settings, the layer before training and both streams. */
+export function compensationKey(
+  layer: QuantizedLayer,
+  inputs: readonly Matrix[],
+  targets: readonly Matrix[],
+  method: Method,
+  options: CompensationOptions,
+): string {
+  const hash = createHash('sha256');
+  const { scheme, actBits, hadamard } = method;
+  hash.update(JSON.stringify({ options, scheme, actBits, hadamard, spec: layer.spec }));
+  for (const name of linearNames) {
+    const { weight, migrated } = layer[name];
+    hash.update(weight.codes);
+    hash.update(bytesOf(weight.scales));
+    if (migrated) hash.update(bytesOf(migrated.data));
+  }
+  for (const { data } of [...inputs, ...targets]) hash.update(bytesOf(data));
+  return hash.digest('hex');
+}
+
+function bytesOf(view: ArrayBufferView): Uint8Array {
+  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+}
+
+function pathOf(folder: string, index: number, key: string): string {
+  return join(folder, `layer-${index}-${key.slice(0, 16)}.safetensors`);
+}
+
+/** Writes the trained codes and scales; the file has its name only when it is whole. */
+export function saveCompensated(folder: string, index: number, key: string, layer: QuantizedLayer): void {
+  mkdirSync(folder, { recursive: true });
+  const tensors = linearNames.flatMap((name) => {
+    const { rows, cols, codes, scales } = layer[name].weight;
+    return [
+      {
+        name: `${name}.weight`,
+        dtype: 'U32' as const,
+        shape: [rows, cols / 8],
+        data: packInt4(codes, rows, cols),
+      },
+      { name: `${name}.scale`, dtype: 'F32' as const, shape: [rows], data: scales },
+    ];
+  });
+  const header = buildSafetensorsHeader(tensors.map(({ name, dtype, shape }) => ({ name, dtype, shape })));
+  const path = pathOf(folder, index, key);
+  writeFileSync(`${path}.partial`, Buffer.concat([header, ...tensors.map(({ data }) => bytesOf(data))]));
+  renameSync(`${path}.partial`, path);
+}
+
+/** The layer with its trained codes and scales, or null when none are there. @throws SafetensorsError for a damaged file */
+export function loadCompensated(
+  folder: string,
+  index: number,
+  key: string,
+  layer: QuantizedLayer,
+): QuantizedLayer | null {
+  const path = pathOf(folder, index, key);
+  if (!existsSync(path)) return null;
+  const file = readFileSync(path);
+  const { tensors } = parseSafetensorsHeader(file, file.length, path);
+  const bytes = (name: string) => {
+    const { begin, end } = tensors.find((tensor) => tensor.name === name)!;
+    return file.buffer.slice(file.byteOffset + begin, file.byteOffset + end) as ArrayBuffer;
+  };
+  const result = { ...layer } as { -readonly [K in keyof QuantizedLayer]: QuantizedLayer[K] };
+  for (const name of linearNames) {
+    const { rows, cols } = layer[name].weight;
+    const codes = Int8Array.from(unpackInt4(new Uint32Array(bytes(`${name}.weight`)), rows, cols));
+    const scales = new Float32Array(bytes(`${name}.scale`));
+    result[name] = { ...layer[name], weight: { ...layer[name].weight, codes, scales } };
+  }
+  return result;
+}

@@ -1,0 +1,48 @@
+/** Calibration sequences as batches of rows on the array library. */
+import { numpy as np } from '@jax-js/jax';
+import type { LlamaConfig } from '../format/config';
+import { ropeTable } from './forward';
+import type { Matrix } from './matrix';
+import { gatherRow, packSequences, rowAngles, rowMask, rowWeights, type TokenRow } from './token-rows';
+import type { Batch } from './trainable-block';
+
+function concatenate(parts: readonly Float32Array[]): Float32Array<ArrayBuffer> {
+  const out = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
+}
+
+/** Rows as long as the longest sequence, `batchRows` of them a batch; the last batch is filled with empty rows. */
+export function makeBatches(
+  inputs: readonly Matrix[],
+  targets: readonly Matrix[],
+  config: LlamaConfig,
+  batchRows: number,
+): Batch[] {
+  const lengths = inputs.map(({ rows }) => rows);
+  const rowTokens = Math.max(...lengths);
+  const rows = packSequences(lengths, rowTokens);
+  while (rows.length % batchRows !== 0) rows.push([]);
+  const half = config.headDim / 2;
+  const rope = ropeTable(config, rowTokens);
+  return Array.from({ length: rows.length / batchRows }, (_, b) => {
+    const own = rows.slice(b * batchRows, (b + 1) * batchRows);
+    const stack = (of: (row: TokenRow) => Float32Array, shape: number[]) =>
+      np.array(concatenate(own.map(of))).reshape(shape);
+    const tokens = own.flat().reduce((sum, segment) => sum + segment.tokens, 0);
+    const angles = own.map((row) => rowAngles(row, rowTokens, rope, half));
+    const all = batchRows * rowTokens;
+    return {
+      x: stack((row) => gatherRow(row, inputs, rowTokens).data, [all, config.hiddenSize]),
+      target: stack((row) => gatherRow(row, targets, rowTokens).data, [all, config.hiddenSize]),
+      weight: stack((row) => rowWeights(row, rowTokens).map((weight) => weight / tokens), [all, 1]),
+      mask: stack((row) => rowMask(row, rowTokens), [batchRows, 1, rowTokens, rowTokens]),
+      cos: np.array(concatenate(angles.map(({ cos }) => cos))).reshape([batchRows, rowTokens, 1, half]),
+      sin: np.array(concatenate(angles.map(({ sin }) => sin))).reshape([batchRows, rowTokens, 1, half]),
+    };
+  });
+}
