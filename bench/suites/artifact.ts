@@ -22,10 +22,19 @@ const loadSamples = 3;
 const demoContext = 512;
 const demoTokens = 32;
 
+/** The model's name as part of a figure's id: `demo-chat-8m-w4a4`. */
+function idOf({ name }: ModelSource): string {
+  return name
+    .toLowerCase()
+    .replace(/[^a-z0-9.]+/g, '-')
+    .replace(/^-|-$/g, '');
+}
+
 /** Artifact to GPU in MB/s: on a first visit from the network through the store, on a second from the store alone. */
 export async function runLoad(bench: BenchContext, source: ModelSource | null): Promise<void> {
   if (!source) return bench.note('no model to load');
-  const { forget, name, bytes } = source;
+  const { forget, bytes } = source;
+  const name = idOf(source);
   const load = async () => {
     const weights = await source.load(bench.gpu, bench.signal);
     await bench.gpu.device.queue.onSubmittedWorkDone();
@@ -51,18 +60,19 @@ export async function runLoad(bench: BenchContext, source: ModelSource | null): 
 /** Prefill and decode of a real model, so that a machine without a large GPU has figures, too. */
 export async function runDemo(bench: BenchContext, source: ModelSource | null): Promise<void> {
   if (!source) return bench.note('no model to run');
-  bench.step(`${source.name}: loading`);
+  const name = idOf(source);
+  bench.step(`${name}: loading`);
   const weights = await source.load(bench.gpu, bench.signal);
   const { vocabSize } = weights.layout.config;
   const engine = await Engine.create(bench.gpu, weights, { contextLength: demoContext });
   try {
-    await verifyEngine(bench, engine, source.name);
+    await verifyEngine(bench, engine, name);
     for (const context of [16, 256]) {
       const prompt = promptOf(context, vocabSize);
-      await measureReplies(bench, engine, `${source.name}/context-${context}`, prompt, demoTokens);
+      await measureReplies(bench, engine, `${name}/context-${context}`, prompt, demoTokens);
     }
-    bench.addCount(`${source.name}/dispatches`, 'dispatches', engine.dispatchesPerToken);
-    await encodeMs(bench, engine, source.name);
+    bench.addCount(`${name}/dispatches`, 'dispatches', engine.dispatchesPerToken);
+    await encodeMs(bench, engine, name);
   } finally {
     engine.destroy();
   }
