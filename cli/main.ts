@@ -4,6 +4,7 @@ import { register as bench } from './commands/bench';
 import { register as evaluate } from './commands/eval';
 import { register as generate } from './commands/generate';
 import { register as inspect } from './commands/inspect';
+import { register as merge } from './commands/merge';
 import { register as plan } from './commands/plan';
 import { register as ppl } from './commands/ppl';
 import { register as prepare } from './commands/prepare';
@@ -13,7 +14,8 @@ import { register as verify } from './commands/verify';
 const program = new Command('mergequant')
   .description('4-bit Llama models with static activation quantization (MergeQuant): prepare, check, run')
   .showHelpAfterError();
-for (const register of [prepare, evaluate, inspect, verify, plan, generate, serve, ppl, bench]) register(program);
+for (const register of [prepare, merge, evaluate, inspect, verify, plan, generate, serve, ppl, bench])
+  register(program);
 
 try {
   await program.parseAsync();

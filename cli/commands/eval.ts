@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { type Command, Option } from 'commander';
 import { type SuiteName, suiteNames, suiteRows } from '../../src/quantize/eval-suites';
+import { limitThreads } from '../../src/quantize/products';
 import { type EvalOptions, type EvalResult, EvalRun, type FloatResult } from '../../src/quantize/run-eval';
 import { type EvalTable, evalReport } from '../eval-report';
 import { wholeNumber } from '../options';
@@ -14,6 +15,7 @@ interface EvalFlags extends Omit<EvalOptions, 'checkpoint'> {
   readonly seeds: number;
   readonly jobs: number;
   readonly only?: string;
+  readonly results?: string;
   readonly report?: string;
   readonly json?: boolean;
   readonly task?: readonly string[];
@@ -40,6 +42,7 @@ export function register(program: Command): void {
     .option('--samples <n>', 'calibration sequences', wholeNumber(1), 64)
     .option('--seeds <n>', 'calibration seeds 1 … n', wholeNumber(1), 1)
     .option('--jobs <n>', 'processes that share the rows', wholeNumber(1), 1)
+    .option('--results <file>', 'append each result to this file of JSON lines, and skip what it holds')
     .option('--report <file>', 'write the table as Markdown')
     .option('--json', 'print everything as JSON')
     .addOption(new Option('--task <row:seed...>', 'run these only and print JSON lines').hideHelp())
@@ -58,7 +61,13 @@ async function runEval(checkpoint: string, flags: EvalFlags): Promise<void> {
   }
   if (tasks.length === 0)
     throw new Error(`--only ${flags.only}: expected a part of a label, found no such row`);
-  const { float, results } = await shareTasks(tasks, flags.jobs);
+  const known = new KnownResults(flags.results);
+  const open = tasks.filter(({ row, seed }) => !known.has(rows[row]!.label, seed));
+  await shareTasks(open, flags.jobs, (line) => known.add(line));
+  const wanted = new Set(tasks.map(({ row, seed }) => `${rows[row]!.label}:${seed}`));
+  const results = known.results.filter(({ label, seed }) => wanted.has(`${label}:${seed}`));
+  if (!known.float) throw new Error(`${flags.results}: expected the float model's line, found none`);
+  const { float } = known;
   const order = new Map(rows.map(({ label }, i) => [label, i]));
   results.sort((a, b) => order.get(a.label)! - order.get(b.label)! || a.seed - b.seed);
   const table: EvalTable = {
@@ -75,6 +84,7 @@ async function runEval(checkpoint: string, flags: EvalFlags): Promise<void> {
 
 /** Runs tasks in this process: a line of JSON for the float model, then one per task. */
 async function runTasks(checkpoint: string, flags: EvalFlags): Promise<void> {
+  limitThreads(Math.max(1, Math.floor(cpus().length / flags.jobs)));
   const rows = suiteRows(flags.suite);
   const run = await EvalRun.create({ ...flags, checkpoint });
   print(JSON.stringify({ float: run.float() }));
@@ -85,30 +95,52 @@ async function runTasks(checkpoint: string, flags: EvalFlags): Promise<void> {
   await run.close();
 }
 
-/** Deals the tasks to child processes of this command. @throws Error with a child's stderr */
-async function shareTasks(tasks: readonly Task[], jobs: number) {
-  const bar = progressBar('rows', tasks.length);
-  let float: FloatResult | null = null;
-  const results: EvalResult[] = [];
-  const onLine = (line: string) => {
+/** Results by row and seed, kept in a file of JSON lines when one is named. */
+class KnownResults {
+  float: FloatResult | null = null;
+  readonly results: EvalResult[] = [];
+
+  constructor(readonly file: string | undefined) {
+    if (!file || !existsSync(file)) return;
+    for (const line of readFileSync(file, 'utf8').split('\n')) if (line.trim()) this.#take(line);
+  }
+
+  has(label: string, seed: number): boolean {
+    return this.results.some((result) => result.label === label && result.seed === seed);
+  }
+
+  /** @returns whether the line was a row's result */
+  add(line: string): boolean {
+    if (this.file) appendFileSync(this.file, `${line}\n`);
+    return this.#take(line);
+  }
+
+  #take(line: string): boolean {
     const message = JSON.parse(line) as { float?: FloatResult; result?: EvalResult };
-    if (message.float) float = message.float;
-    if (!message.result) return;
-    results.push(message.result);
-    bar.increment();
-  };
+    if (message.float) this.float = message.float;
+    if (message.result) this.results.push(message.result);
+    return message.result !== undefined;
+  }
+}
+
+/** Deals the tasks to child processes of this command. @throws Error with a child's stderr */
+async function shareTasks(
+  tasks: readonly Task[],
+  jobs: number,
+  onLine: (line: string) => boolean,
+): Promise<void> {
+  const bar = progressBar('rows', tasks.length);
   try {
     const hands = Array.from({ length: Math.min(jobs, tasks.length) }, (_, job) =>
       tasks.filter((_, i) => i % jobs === job),
     );
-    await Promise.all(hands.map((own) => runChild(own, onLine)));
+    await Promise.all(hands.map((own) => runChild(own, (line) => onLine(line) && bar.increment())));
   } finally {
     bar.stop();
   }
-  return { float: float!, results };
 }
 
-function runChild(tasks: readonly Task[], onLine: (line: string) => void): Promise<void> {
+function runChild(tasks: readonly Task[], onLine: (line: string) => unknown): Promise<void> {
   const args = [...process.argv.slice(1), '--task', ...tasks.map(({ row, seed }) => `${row}:${seed}`)];
   const child = spawn(process.execPath, [...process.execArgv, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -1,6 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { reconstructModes, schemeNames } from '../../src/format/scheme';
 import { clipLosses } from '../../src/quantize/clip';
+import { type CompensationOptions, compensationDefaults } from '../../src/quantize/compensate';
 import { propagations } from '../../src/quantize/layer-calibrator';
 import {
   type PrepareOptions,
@@ -9,10 +10,16 @@ import {
   runPrepare,
   weightMethods,
 } from '../../src/quantize/prepare';
+import { compensateHelp, compensationRun, parseCompensation } from '../compensation';
 import { numberBetween, wholeNumber } from '../options';
 import { progressBar } from '../progress';
 
-type Flags = Omit<PrepareOptions, 'checkpoint'> & { readonly json?: boolean };
+type Flags = Omit<PrepareOptions, 'checkpoint' | 'compensation'> & {
+  readonly json?: boolean;
+  /** true: the option without settings. */
+  readonly compensate?: CompensationOptions | true;
+  readonly compensateFolder?: string;
+};
 
 function positive(text: string): number {
   const value = Number(text);
@@ -66,6 +73,10 @@ export function register(program: Command): void {
       new Option('--propagate <model>', 'whose activations feed the next layer').choices(propagations),
     )
     .option('--smooth <exponent>', 'SmoothQuant in front of tensor-static', numberBetween(0, 1))
+    .option('--layers <a:b>', 'prepare layers a to b − 1 only, as a part for `mergequant merge`', layerRange)
+    .option('--greedy', "the artifact's generation_config.json asks for greedy decoding")
+    .addOption(new Option('--compensate [settings]', compensateHelp).argParser(parseCompensation))
+    .option('--compensate-folder <folder>', 'keeps compensated layers, so that an interrupted run goes on')
     .option('--spill <folder>', "keep a layer's activations in files there instead of memory")
     .option('--calibration <file...>', 'plain text (.txt) or conversations (.jsonl)', [...preset.calibration])
     .option('--samples <n>', 'calibration sequences, shared among the files', wholeNumber(1), preset.samples)
@@ -75,6 +86,12 @@ export function register(program: Command): void {
     .option('--force', 'replace the artifact that is there')
     .option('--json', 'print a summary as JSON')
     .action(prepare);
+}
+
+function layerRange(text: string): readonly [number, number] {
+  const match = /^(\d+):(\d+)$/.exec(text);
+  if (!match) throw new InvalidArgumentError('expected two whole numbers such as 0:8.');
+  return [Number(match[1]), Number(match[2])];
 }
 
 function actBits(text: string): 4 | 8 {
@@ -98,14 +115,17 @@ function layerProgress(): { onLayer(done: number, total: number): void; stop(): 
   };
 }
 
-async function prepare(checkpoint: string, { json, ...flags }: Flags): Promise<void> {
+async function prepare(checkpoint: string, flags: Flags): Promise<void> {
+  const { json, compensate, compensateFolder, ...options } = flags;
+  const settings = compensate === true ? compensationDefaults : compensate;
+  const compensation = settings && { compensation: compensationRun(settings, compensateFolder) };
   // The half-written folder is removed when the process exits, and only then.
   process.once('SIGINT', () => process.exit(130));
   process.once('SIGTERM', () => process.exit(143));
   const progress = layerProgress();
   let summary: PrepareSummary;
   try {
-    summary = await runPrepare({ ...flags, checkpoint }, progress.onLayer);
+    summary = await runPrepare({ ...options, ...compensation, checkpoint }, progress.onLayer);
   } finally {
     progress.stop();
   }

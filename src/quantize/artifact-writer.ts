@@ -7,6 +7,7 @@ import { parseManifest } from '../format/parse-manifest';
 import { buildSafetensorsHeader } from '../format/safetensors';
 import { defaultMaxTensorBytes, headerEntryBytes, maxShardBytes, shardName } from '../format/shards';
 import { type StoredTensor, storedTensors, type TensorSpec } from '../format/tensors';
+import type { PartManifest } from './parts';
 
 /** The output folder cannot be made, or holds something that must not be overwritten. */
 export class OutputError extends Error {
@@ -42,7 +43,7 @@ export function checkOutput(folder: string, force: boolean): void {
   if (entries.length === 0) return;
   if (!force)
     throw new OutputError(`${folder} exists already: choose another --out, or add --force to replace it`);
-  if (!entries.includes('manifest.json')) {
+  if (!entries.includes('manifest.json') && !entries.includes('part.json')) {
     throw new OutputError(
       `${folder} holds no manifest.json: --force replaces artifacts only, so nothing was removed`,
     );
@@ -103,12 +104,24 @@ export class ArtifactWriter {
     if (this.#pending.length > 0) this.#writeShard();
     const whole = { ...manifest, maxTensorBytes: this.maxTensorBytes, shards: this.#shards };
     parseManifest(JSON.parse(JSON.stringify(whole)), 'manifest.json');
-    writeFileSync(join(this.#partial, 'manifest.json'), `${JSON.stringify(whole, null, 1)}\n`);
+    this.#publish('manifest.json', whole);
+    return whole;
+  }
+
+  /** The same for a range of layers, described by part.json. */
+  finishPart(part: Omit<PartManifest, 'shards' | 'maxTensorBytes'>): PartManifest {
+    if (this.#pending.length > 0) this.#writeShard();
+    const whole = { ...part, maxTensorBytes: this.maxTensorBytes, shards: this.#shards };
+    this.#publish('part.json', whole);
+    return whole;
+  }
+
+  #publish(fileName: string, content: object): void {
+    writeFileSync(join(this.#partial, fileName), `${JSON.stringify(content, null, 1)}\n`);
     checkOutput(this.folder, this.options.force ?? false);
     rmSync(this.folder, { recursive: true, force: true });
     renameSync(this.#partial, this.folder);
     process.off('exit', this.#removeOnExit);
-    return whole;
   }
 
   /** Removes the temporary folder. */

@@ -28,7 +28,7 @@ export const gptqDefaults: GptqOptions = { damping: 0.01, order: false, target: 
 
 const weightBits = 4;
 /** Row scales tried, as parts of the one of least weighted squared error. */
-const scaleTrials = [1, 0.92, 0.85, 1.08];
+const scaleTrials = [1, 0.9, 1.1];
 
 /** Column order and the factor U of the damped Hessian in that order, transposed: row j holds U_0j … U_jj. */
 interface Factor {

@@ -19,13 +19,23 @@ const tokenizerFileNames = [
   'chat_template.jinja',
 ];
 
-export async function readTokenizerFiles(folder: string): Promise<ReadonlyMap<string, Uint8Array>> {
+export async function readTokenizerFiles(
+  folder: string,
+  greedy = false,
+): Promise<ReadonlyMap<string, Uint8Array>> {
   const files = new Map<string, Uint8Array>();
   for (const name of tokenizerFileNames) {
     if (existsSync(join(folder, name))) files.set(name, await readFile(join(folder, name)));
   }
   for (const name of tokenizerFileNames.slice(0, 2)) {
     if (!files.has(name)) throw new FormatError(`${folder}: expected ${name}, found none`);
+  }
+  const generation = files.get('generation_config.json');
+  if (greedy) {
+    const parsed = generation ? JSON.parse(new TextDecoder().decode(generation)) : {};
+    const { temperature: _, top_p: __, top_k: ___, ...kept } = parsed as Record<string, unknown>;
+    const text = `${JSON.stringify({ ...kept, do_sample: false }, null, 2)}\n`;
+    files.set('generation_config.json', new TextEncoder().encode(text));
   }
   return files;
 }

@@ -4,6 +4,8 @@ import { type ActBits, type ReconstructMode, type SchemeName, schemeModes } from
 import type { ClipLoss } from './clip';
 import { type GptqOptions, gptqDefaults, gptqQuantizer } from './gptq';
 import type { LayerCalibratorOptions, Propagation } from './layer-calibrator';
+import type { CompensationRun } from './layer-compensator';
+import type { LayerRange } from './parts';
 import type { Method } from './quantize-layer';
 import { onlineHadamard } from './rotate';
 import { roundToNearest, type WeightQuantizer } from './rtn';
@@ -32,8 +34,14 @@ export interface PrepareOptions {
   readonly gptqTarget?: GptqOptions['target'];
   /** Whose activations feed the next layer's calibration. */
   readonly propagate?: Propagation;
+  /** Train each quantized block towards the float one; implies `propagate: 'quantized'`. */
+  readonly compensation?: CompensationRun;
   /** Exponent of SmoothQuant's smoothing, for `tensor-static` only. */
   readonly smooth?: number;
+  /** Prepare these layers only, as a part for `runMerge`. */
+  readonly layers?: LayerRange;
+  /** The artifact's generation_config asks for greedy decoding (`do_sample` false). */
+  readonly greedy?: boolean;
   /** Folder for a layer's activations while it is calibrated; default: memory. */
   readonly spill?: string;
   /** Text (.txt) and conversation (.jsonl) files. */
@@ -93,7 +101,8 @@ export function clipLossOf({ clipLoss, actBits }: PrepareOptions): ClipLoss {
 }
 
 export function calibratorOptions(options: PrepareOptions, method: Method): LayerCalibratorOptions {
-  const { seed, spill = null, propagate = 'float' } = options;
+  const { seed, spill = null } = options;
+  const propagate = options.compensation ? 'quantized' : (options.propagate ?? 'float');
   const keepRows = method.quantizeWeights !== roundToNearest;
   return { seed, rounding: method, hadamard: method.hadamard, propagate, keepRows, spill };
 }

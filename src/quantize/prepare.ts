@@ -2,13 +2,16 @@
 import { basename, resolve } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { version } from '../../package.json';
+import { FormatError } from '../format/errors';
 import type { FileEntry, LayerSpec, Manifest, QuantSpec } from '../format/manifest';
 import type { ActBits, SchemeName } from '../format/scheme';
-import { ArtifactWriter } from './artifact-writer';
+import { ArtifactWriter, type ArtifactWriterOptions } from './artifact-writer';
 import type { CalibrationSet } from './calibration-data';
 import { Checkpoint } from './checkpoint';
 import { splitSpecs, writeDense, writeLayer } from './export';
 import { LayerCalibrator } from './layer-calibrator';
+import { LayerCompensator } from './layer-compensator';
+import { copyTensors, orderParts, readPart } from './parts';
 import { parseTokenizer, readCalibration, readTokenizerFiles } from './prepare-inputs';
 import {
   calibratorOptions,
@@ -17,7 +20,7 @@ import {
   type PrepareOptions,
   weightMethodOf,
 } from './prepare-options';
-import { quantizeLayer } from './quantize-layer';
+import { CalibrationMissingError, type Method, quantizeLayer } from './quantize-layer';
 import { RotatedCheckpoint, type WeightSource } from './rotate';
 
 export * from './prepare-options';
@@ -38,7 +41,24 @@ export interface PrepareSummary {
 /** Told after each finished layer. */
 export type OnLayer = (done: number, total: number) => void;
 
-/** Quantizes and writes the layers one after the other. @returns their specs. */
+function quantSpec(options: PrepareOptions, method: Method, layers: readonly LayerSpec[]): QuantSpec {
+  const { reconstruct, hadamard } = method;
+  const alpha = reconstruct === 'none' ? null : options.alpha;
+  return { actBits: options.actBits, weightBits: 4, reconstruct, alpha, hadamard, layers };
+}
+
+/** Stored tensors of one layer, whose spec is the only one that must be known. */
+function layerTensors(
+  manifest: Pick<Manifest, 'config' | 'scheme'>,
+  quant: QuantSpec,
+  index: number,
+  spec: LayerSpec,
+) {
+  const layers = Array.from({ length: manifest.config.numLayers }, () => spec);
+  return splitSpecs({ ...manifest, quant: { ...quant, layers }, denseDtype: 'F16' }).layers[index]!;
+}
+
+/** Quantizes and writes the layers of the range one after the other. @returns their specs */
 async function writeQuantizedLayers(
   writer: ArtifactWriter,
   checkpoint: WeightSource,
@@ -47,31 +67,34 @@ async function writeQuantizedLayers(
   onLayer: OnLayer,
 ): Promise<QuantSpec> {
   const { config } = checkpoint;
+  const [from, end] = options.layers ?? [0, config.numLayers];
   const method = methodOf(options, config, set !== null);
-  const { reconstruct, hadamard } = method;
   const calibrator =
     set && (await LayerCalibrator.create(checkpoint, set, calibratorOptions(options, method)));
+  const compensator = options.compensation && new LayerCompensator(options.compensation, config, method);
   const layers: LayerSpec[] = [];
-  const quantSoFar = (): QuantSpec => ({
-    actBits: options.actBits,
-    weightBits: 4,
-    reconstruct,
-    alpha: reconstruct === 'none' ? null : options.alpha,
-    hadamard,
-    layers,
-  });
-  for (let index = 0; index < config.numLayers; index++) {
+  for (let index = 0; index < end; index++) {
     const weights = await checkpoint.layer(index);
     const calibrated = await calibrator?.layer(weights);
-    const { stats = null, walk = null } = calibrated ?? {};
-    const quantized = await quantizeLayer(weights, stats, config, method, walk);
-    layers.push(quantized.spec);
-    const layout = { config, scheme: options.scheme, quant: quantSoFar(), denseDtype: 'F16' as const };
-    await writeLayer(writer, quantized, splitSpecs(layout).layers[index]!);
-    onLayer(index + 1, config.numLayers);
+    if (index >= from) {
+      const { stats = null, walk = null } = calibrated ?? {};
+      const quantize = () => quantizeLayer(weights, stats, config, method, walk);
+      const quantized = await (compensator && walk
+        ? compensator.layer(index, walk.hidden, calibrator!.hidden, quantize)
+        : quantize());
+      const specs = layerTensors(
+        { config, scheme: options.scheme },
+        quantSpec(options, method, []),
+        index,
+        quantized.spec,
+      );
+      await writeLayer(writer, quantized, specs);
+      layers.push(quantized.spec);
+    }
+    onLayer(index + 1, end);
   }
   calibrator?.dispose();
-  return quantSoFar();
+  return quantSpec(options, method, layers);
 }
 
 function provenance(options: PrepareOptions, set: CalibrationSet | null): Record<string, unknown> {
@@ -80,6 +103,7 @@ function provenance(options: PrepareOptions, set: CalibrationSet | null): Record
     tool: `mergequant-web ${version}`,
     checkpoint: basename(resolve(options.checkpoint)),
     weights: options.scheme === 'fp16' ? 'float16' : weightMethodOf(options, set !== null),
+    ...(options.compensation && { compensation: options.compensation.settings }),
     ...(set && {
       calibration: {
         files: set.files,
@@ -94,17 +118,38 @@ function provenance(options: PrepareOptions, set: CalibrationSet | null): Record
   };
 }
 
+interface Written {
+  readonly manifest: Pick<Manifest, 'name' | 'scheme' | 'quant' | 'shards'> &
+    Partial<Pick<Manifest, 'tokenizerFiles'>>;
+  readonly calibrationTokens: number;
+}
+
+function artifactName(options: PrepareOptions, quant: QuantSpec | null): string {
+  const kind = `${options.scheme}${quant?.hadamard ? ' hadamard' : ''}`;
+  return options.name ?? `${basename(resolve(options.checkpoint))} ${kind}`;
+}
+
 async function writeArtifact(
   writer: ArtifactWriter,
   checkpoint: WeightSource,
   options: PrepareOptions,
   onLayer: OnLayer,
-): Promise<{ readonly manifest: Manifest; readonly calibrationTokens: number }> {
+): Promise<Written> {
   const { config } = checkpoint;
-  const { scheme } = options;
-  const files = await readTokenizerFiles(checkpoint.folder);
-  const tokenizer = parseTokenizer(files);
-  const set = scheme === 'fp16' ? null : await readCalibration(options, tokenizer, checkpoint);
+  const { scheme, seed } = options;
+  const files = await readTokenizerFiles(checkpoint.folder, options.greedy);
+  const set = scheme === 'fp16' ? null : await readCalibration(options, parseTokenizer(files), checkpoint);
+  const common = { config, scheme, provenance: provenance(options, set) };
+  const calibrationTokens = set?.tokens ?? 0;
+  if (options.layers) {
+    const quant = await writeQuantizedLayers(writer, checkpoint, set, options, onLayer);
+    const name = artifactName(options, quant);
+    const { layers: range } = options;
+    return {
+      manifest: writer.finishPart({ format: 'mergequant-part', name, range, quant, seed, ...common }),
+      calibrationTokens,
+    };
+  }
   const specs = splitSpecs({ config, scheme: 'fp16', quant: null, denseDtype: 'F16' });
   await writeDense(writer, checkpoint, specs.before);
   let quant: QuantSpec | null = null;
@@ -115,22 +160,96 @@ async function writeArtifact(
       onLayer(index + 1, config.numLayers);
     }
   } else quant = await writeQuantizedLayers(writer, checkpoint, set, options, onLayer);
-  await writeDense(writer, checkpoint, specs.after);
+  const ending = { name: artifactName(options, quant), quant, ...common };
+  return { manifest: await writeEnding(writer, checkpoint, files, ending), calibrationTokens };
+}
+
+/** What comes behind the layers: norm and head, tokenizer, manifest. */
+async function writeEnding(
+  writer: ArtifactWriter,
+  checkpoint: WeightSource,
+  files: ReadonlyMap<string, Uint8Array>,
+  manifest: Pick<Manifest, 'name' | 'config' | 'scheme' | 'quant' | 'provenance'>,
+): Promise<Manifest> {
+  const { after } = splitSpecs({ config: manifest.config, scheme: 'fp16', quant: null, denseDtype: 'F16' });
+  await writeDense(writer, checkpoint, after);
   const tokenizerFiles: FileEntry[] = [...files].map(([name, bytes]) => writer.addFile(name, bytes));
-  const manifest = writer.finish({
+  const { name, config, scheme, quant, provenance } = manifest;
+  return writer.finish({
     format: 'mergequant',
     version: 1,
-    name:
-      options.name ??
-      `${basename(resolve(options.checkpoint))} ${scheme}${quant?.hadamard ? ' hadamard' : ''}`,
+    name,
     config,
     scheme,
     quant,
     denseDtype: 'F16',
     tokenizerFiles,
-    provenance: provenance(options, set),
+    provenance,
   });
-  return { manifest, calibrationTokens: set?.tokens ?? 0 };
+}
+
+export interface MergeOptions extends ArtifactWriterOptions {
+  readonly checkpoint: string;
+  readonly out: string;
+  /** Folders of `prepare --layers`, in any order. */
+  readonly parts: readonly string[];
+  readonly greedy?: boolean;
+}
+
+/**
+ * Joins parts into the artifact that one whole run with the same options writes, byte for byte.
+ * @throws FormatError when parts do not fit together or do not belong to the checkpoint
+ */
+export async function runMerge(options: MergeOptions): Promise<Manifest> {
+  const parts = orderParts(options.parts.map(readPart));
+  const { range: _, shards: __, format: ___, quant, seed, ...common } = parts[0]!.manifest;
+  const checkpoint = await Checkpoint.open(options.checkpoint);
+  try {
+    if (JSON.stringify(checkpoint.config) !== JSON.stringify(common.config)) {
+      throw new FormatError(
+        `${parts[0]!.folder}: expected layers of ${options.checkpoint}, found another config`,
+      );
+    }
+    const writer = new ArtifactWriter(options.out, { ...options, maxTensorBytes: common.maxTensorBytes });
+    try {
+      const source = quant.hadamard ? new RotatedCheckpoint(checkpoint, seed) : checkpoint;
+      const { before } = splitSpecs({ ...common, scheme: 'fp16', quant: null, denseDtype: 'F16' });
+      await writeDense(writer, source, before);
+      const layers: LayerSpec[] = [];
+      for (const part of parts) {
+        for (const spec of part.manifest.quant.layers) {
+          await copyTensors(writer, part, layerTensors(common, quant, layers.length, spec));
+          layers.push(spec);
+        }
+      }
+      const files = await readTokenizerFiles(checkpoint.folder, options.greedy);
+      return await writeEnding(writer, source, files, { ...common, quant: { ...quant, layers } });
+    } finally {
+      writer.discard();
+    }
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+/** @throws RangeError for options that exclude each other */
+function checkOptions(options: PrepareOptions, numLayers: number): void {
+  const { hadamard, scheme, layers, propagate, compensation } = options;
+  if (compensation && options.calibration.length === 0) {
+    throw new CalibrationMissingError('compensation trains on calibration text: give --calibration');
+  }
+  if (hadamard && scheme === 'fp16') {
+    throw new RangeError('Hadamard variant: expected a quantized scheme, found fp16');
+  }
+  if (!layers) return;
+  const [from, end] = layers;
+  if (!(from >= 0 && from < end && end <= numLayers)) {
+    throw new RangeError(`layers: expected a range within 0:${numLayers}, found ${from}:${end}`);
+  }
+  if (scheme === 'fp16') throw new RangeError('layers: expected a quantized scheme, found fp16');
+  if (propagate === 'quantized' || compensation) {
+    throw new RangeError('layers: expected float propagation (independent layers), found quantized');
+  }
 }
 
 /**
@@ -144,16 +263,14 @@ export async function runPrepare(
   onLayer: OnLayer = () => {},
 ): Promise<PrepareSummary> {
   const start = performance.now();
-  if (options.hadamard && options.scheme === 'fp16') {
-    throw new RangeError('Hadamard variant: expected a quantized scheme, found fp16');
-  }
   const checkpoint = await Checkpoint.open(options.checkpoint);
   try {
+    checkOptions(options, checkpoint.config.numLayers);
     const writer = new ArtifactWriter(options.out, options);
     try {
       const source = options.hadamard ? new RotatedCheckpoint(checkpoint, options.seed) : checkpoint;
       const { manifest, calibrationTokens } = await writeArtifact(writer, source, options, onLayer);
-      const files = [...manifest.shards, ...manifest.tokenizerFiles];
+      const files = [...manifest.shards, ...(manifest.tokenizerFiles ?? [])];
       return {
         out: options.out,
         name: manifest.name,

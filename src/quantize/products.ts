@@ -14,6 +14,14 @@ function startBackend(): Promise<void> {
   return ready;
 }
 
+/** Bounds the library's threads, which it takes from the browser's field; call before the first product. */
+export function limitThreads(threads: number): void {
+  Object.defineProperty(globalThis, 'navigator', {
+    value: { hardwareConcurrency: threads },
+    configurable: true,
+  });
+}
+
 /** The library's types refuse shared memory, which no matrix here lives in. */
 function owned(values: Matrix): Float32Array<ArrayBuffer> {
   return values.data as Float32Array<ArrayBuffer>;
