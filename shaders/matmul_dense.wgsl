@@ -5,7 +5,7 @@
 // A workgroup of 128 owns a tile of 64 tokens x 64 rows and walks K in steps of 16 through workgroup memory, vec4 along
 // K, zeros beyond every edge. Invocation (i, j), i < 16, j < 8, owns rows i + 16b (b < 4) and tokens j + 8a (a < 8): 32
 // sums in registers, 128 multiply-adds for every 12 vec4 loads. Tile rows are 5 vec4 apart: eight lanes then read
-// eight different groups of four banks. `matmul_dense_large` gives the same bits.
+// eight different groups of four banks.
 // Grid: row tiles folded into x and y, token tiles in z. A token's sums run over k in order, whatever T is; the matvec
 // kernels add in another order.
 
@@ -76,7 +76,7 @@ fn weight_four(row: u32, i: u32) -> vec4f {
   return vec4f(bitcast<vec2f>(weight[base + 2u * i]), bitcast<vec2f>(weight[base + 2u * i + 1u]));
 }
 
-// acc + 4 products, in order: the chain of `matmul_dense_large`.
+// acc + 4 products as one chain: `dot` and an addition would be five operations.
 fn dot4(acc: f32, a: vec4f, b: vec4f) -> f32 {
   return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, acc))));
 }

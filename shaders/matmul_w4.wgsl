@@ -1,17 +1,20 @@
 // Packed int4 matrix-matrix product over integer activations, tiles staged in workgroup memory:
 //   y[t,n] (+)= f32(sum_k q[t,k] * u[n,k] - 8 * sum_k q[t,k]) * (scale_n * s_t) (+ bias_n),   w = u - 8   (Eq. 5)
+// or, with SILU, over pairs of rows (gate 2f, up 2f + 1):  y[t,f] = silu(value[t,2f]) * value[t,2f+1].
 //
 //   q [T, K'] i8 packed by 4, qmeta [T] (s_t, sum of q), weight [rows, K'] offset-binary nibbles, scale, bias [N] f32
-//   ->  y [T, N] f32, columns row_start .. row_start + rows.   i32 accumulators, exact.
+//   ->  y [T, N] f32, columns row_start .. row_start + rows (SILU: y [T, N/2]).   i32 accumulators, exact.
 //
 // Weight word i of a row holds elements 8i .. 8i + 7: element 8i + j in byte j mod 4, low nibble for j < 4, so that
 // w & 0x0F0F0F0F and (w >> 4) & 0x0F0F0F0F meet the activation words 2i and 2i + 1.
 // A workgroup of 16 x 16 invocations owns a tile of TILE_T tokens (16, 32 or 64) by 64 rows; invocation (a, b) owns
-// tokens b, b + 16, ... and rows a, a + 16, a + 32, a + 48 of it. Each step takes 64 elements of K: invocation i stages
+// tokens b, b + 16, ... and rows 2a, 2a + 32, 2a + 1, 2a + 33 of it (even rows are staged before odd ones, so that it
+// holds gate and up of a channel). Each step takes 64 elements of K: invocation i stages
 // 16 elements of activations and of weights (nibbles unpacked once, here), having loaded the next step's into registers
 // before it computes. Tiles lie as [piece of 16 elements][token or row], so neighbouring invocations read neighbouring
 // vectors; a column is two vectors longer than its tile, which keeps the staging stores of one phase in different banks.
-// What lies beyond T, rows or K' is staged as zero. Precondition: K' is a multiple of 32.
+// What lies beyond T, rows or K' is staged as zero. Followed by silu.wgsl.
+// Preconditions: K' is a multiple of 32; with SILU rows and row_start are even.
 
 struct Params {
   K_pieces: u32, // K' / 32
@@ -27,6 +30,7 @@ struct Step {
 override TILE_T: u32 = 64;
 override HAS_BIAS: bool = false;
 override ACCUMULATE: bool = false;
+override SILU: bool = false;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> step: Step;
@@ -38,6 +42,7 @@ override ACCUMULATE: bool = false;
 @group(0) @binding(7) var<storage, read_write> y: array<f32>; // [T, N]
 
 const tile_rows = 64u;
+const half = tile_rows / 2u;
 const pieces = 4u; // of 16 elements, staged per step
 const column_w = tile_rows + 2u;
 override column_q: u32 = TILE_T + 2u;
@@ -68,28 +73,50 @@ fn load_weights(row: u32, piece: u32) -> vec2u {
 }
 
 /// The same expression in every int4 product, so that all of them give the same bits.
-fn store(t: u32, n: u32, acc: i32) {
-  let token = qmeta[t];
-  let at = t * params.N + n;
+fn scaled(token: vec2u, n: u32, acc: i32) -> f32 {
   var value = f32(acc - 8 * bitcast<i32>(token.y)) * (scale[n] * bitcast<f32>(token.x));
   if (HAS_BIAS) {
     value += bias[n];
   }
+  return value;
+}
+
+fn store(t: u32, row: u32, acc: i32) {
+  if (row >= params.rows) {
+    return;
+  }
+  let n = params.row_start + row;
+  let at = t * params.N + n;
+  var value = scaled(qmeta[t], n, acc);
   if (ACCUMULATE) {
     value += y[at];
   }
   y[at] = value;
 }
 
-/// The four rows of one token that an invocation owns.
+/// A pair of rows, gate and up.
+fn store_gated(t: u32, row: u32, gate: i32, up: i32) {
+  if (row + 1u >= params.rows) {
+    return;
+  }
+  let n = params.row_start + row;
+  let token = qmeta[t];
+  y[t * (params.N / 2u) + n / 2u] = silu_gate(scaled(token, n, gate), scaled(token, n + 1u, up));
+}
+
+/// The four rows of one token that an invocation owns; `row` is the first.
 fn store_token(t: u32, row: u32, acc: vec4i) {
   if (t >= step.num_tokens) {
     return;
   }
-  for (var j = 0u; j < 4u; j++) {
-    if (row + 16u * j < params.rows) {
-      store(t, params.row_start + row + 16u * j, acc[j]);
-    }
+  if (SILU) {
+    store_gated(t, row, acc.x, acc.z);
+    store_gated(t, row + 32u, acc.y, acc.w);
+  } else {
+    store(t, row, acc.x);
+    store(t, row + 32u, acc.y);
+    store(t, row + 1u, acc.z);
+    store(t, row + 33u, acc.w);
   }
 }
 
@@ -101,7 +128,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) id: v
   if (first_token >= step.num_tokens || first_row >= params.rows) {
     return;
   }
-  let staged = local / pieces; // the token and the row that this invocation stages
+  let staged = local / pieces; // the token that this invocation stages, and the slot of a row
+  let staged_row = first_row + staged % half * 2u + staged / half;
   let piece = local % pieces;
   let slot_q = piece * column_q + staged;
   let slot_w = piece * column_w + staged;
@@ -115,7 +143,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) id: v
   if (stages_token) {
     next_q = load_activations(first_token + staged, piece);
   }
-  var next_w = load_weights(first_row + staged, piece);
+  var next_w = load_weights(staged_row, piece);
   for (var done = 0u; done < 2u * params.K_pieces; done += pieces) {
     workgroupBarrier();
     if (stages_token) {
@@ -126,7 +154,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) id: v
     if (stages_token) {
       next_q = load_activations(first_token + staged, done + pieces + piece);
     }
-    next_w = load_weights(first_row + staged, done + pieces + piece);
+    next_w = load_weights(staged_row, done + pieces + piece);
 
     for (var p = 0u; p < pieces; p++) {
       let w = p * column_w + id.x;
@@ -151,7 +179,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) id: v
   }
 
   let t = first_token + id.y;
-  let row = first_row + id.x;
+  let row = first_row + 2u * id.x;
   store_token(t, row, acc0);
   if (TILE_T > 16u) {
     store_token(t + 16u, row, acc1);

@@ -1,6 +1,6 @@
 /** Whether a model fits a GPU, before anything is downloaded or allocated; and what would fit instead. */
 import type { Manifest } from '../src/format/manifest';
-import { planMemory } from '../src/format/memory-plan';
+import { chunkTokensFor, planMemory } from '../src/format/memory-plan';
 import { GpuMemoryError } from '../src/gpu/arena';
 
 /** A model that this GPU cannot hold with the context asked for. */
@@ -45,7 +45,7 @@ export function checkLimits(
 
 function largestBuffer(manifest: Manifest, contextLength: number, bindingBytes: number) {
   const { config, scheme, quant, denseDtype } = manifest;
-  const chunkTokens = Math.min(256, contextLength);
+  const chunkTokens = Math.min(chunkTokensFor(bindingBytes), contextLength);
   return planMemory({ config, scheme, quant, denseDtype, contextLength, chunkTokens, bindingBytes })
     .largestBinding;
 }

@@ -1,4 +1,5 @@
 /** Autoregressive generation on one model: chunked prefill, decode with tokens in flight, a KV cache kept across replies. */
+import { chunkTokensFor } from '../format/memory-plan';
 import { BufferArena, GpuMemoryError } from '../gpu/arena';
 import type { Gpu } from '../gpu/gpu';
 import { PipelineCache } from '../gpu/pipelines';
@@ -29,7 +30,7 @@ import type { FinishReason, GenerateOptions, ReplyStats, SamplingOptions } from 
 export interface EngineOptions {
   /** Tokens the KV cache holds; the model's own maximum when left out. */
   readonly contextLength?: number;
-  /** Prompt tokens per prefill pass. */
+  /** Prompt tokens of the largest prefill pass; what suits the device when left out. */
   readonly chunkTokens?: number;
 }
 
@@ -41,7 +42,9 @@ export interface Generation {
 
 /** Prefill passes queued at most, so that a cancel takes effect after one of them. */
 const prefillInFlight = 2;
-const defaultChunkTokens = 256;
+/** Tokens of the first prefill pass; while passes take less than this time, the next ones are twice as long. */
+const firstPassTokens = 256;
+const shortPassMs = 150;
 
 /** The operations of every kind of pass, built once per model. */
 interface Passes {
@@ -69,6 +72,8 @@ export class Engine {
   #cached: number[] = [];
   #busy = false;
   #lost: string | null = null;
+  /** Long passes fill a large GPU; on a slow one they would hold up a cancel, and the system's display. */
+  #passTokens = firstPassTokens;
   readonly #reader: TokenReader;
 
   private constructor(
@@ -92,12 +97,14 @@ export class Engine {
   static async create(gpu: Gpu, weights: ModelWeights, options: EngineOptions = {}): Promise<Engine> {
     const { config } = weights.layout;
     const contextLength = options.contextLength ?? config.maxPositionEmbeddings;
-    const chunkTokens = Math.min(options.chunkTokens ?? defaultChunkTokens, contextLength);
+    const { software } = gpu.caps;
+    const most = software ? firstPassTokens : chunkTokensFor(gpu.device.limits.maxStorageBufferBindingSize);
+    const chunkTokens = Math.min(options.chunkTokens ?? most, contextLength);
     const arena = new BufferArena(gpu.device);
     const context: KernelContext = { gpu, pipelines: PipelineCache.of(gpu), arena };
     gpu.device.pushErrorScope('out-of-memory');
     try {
-      const scratch = createScratch(arena, weights, contextLength, chunkTokens);
+      const scratch = createScratch(arena, weights, contextLength, chunkTokens, software);
       const sampler: SamplerBuffers = {
         counts: arena.create('counts', 4 * config.vocabSize, { category: 'scratch' }),
         history: arena.create('history', 4 * contextLength, { category: 'scratch' }),
@@ -245,10 +252,12 @@ export class Engine {
     signal: AbortSignal | undefined,
   ): Promise<boolean> {
     const { queue } = this.gpu.device;
-    const submitted: Promise<undefined>[] = [];
+    const submitted: Promise<void>[] = [];
+    let doneAt = performance.now();
     for (let position = from; position < promptIds.length; ) {
       if (signal?.aborted) return false;
-      const ids = promptIds.slice(position, position + this.scratch.chunkTokens);
+      const passTokens = Math.min(this.#passTokens, this.scratch.chunkTokens);
+      const ids = promptIds.slice(position, position + passTokens);
       const last = position + ids.length === promptIds.length;
       queue.writeBuffer(this.scratch.ids, 0, new Uint32Array(ids));
       queue.writeBuffer(this.scratch.step, 0, new Uint32Array([ids.length, position, 0, 0]));
@@ -256,7 +265,12 @@ export class Engine {
       this.#submit([...layers, ...(last ? tail : [])], ids.length, last ? 0 : null);
       position += ids.length;
       this.#cached.push(...ids);
-      submitted.push(queue.onSubmittedWorkDone());
+      const done = queue.onSubmittedWorkDone().then(() => {
+        const now = performance.now();
+        if (ids.length === this.#passTokens && now - doneAt < shortPassMs) this.#passTokens *= 2;
+        doneAt = now;
+      });
+      submitted.push(done);
       if (submitted.length >= prefillInFlight) await submitted.shift();
     }
     return true;

@@ -23,8 +23,8 @@ describe('Llama-2-7B at 2048 tokens', () => {
       embeddings: 2 * 2 * 32000 * 4096,
       'kv-cache': 2 * 2 * 32 * 2048 * 4096,
       scratch:
-        4 * 256 * (1 + 2 * 4096 + 12288 + 4096 + 3 * 11008 + 11008 / 4 + 2) +
-        4 * (8 * 32 * 130 + 2048 * 128 + 4096 + 32000),
+        4 * 256 * (1 + 2 * 4096 + 12288 + 11008 / 4 + 2) +
+        4 * (2 * 11008 + 8 * 32 * 130 + 2048 * 128 + 4096 + 32000),
     });
     expect(plan.gpuBytes).toBe(Object.values(plan.bytesByCategory).reduce((a, b) => a + b, 0));
     expect(plan.gpuBytes / GiB).toBeGreaterThan(4.5);

@@ -74,11 +74,14 @@ export interface MemoryPlan {
 
 const MiB = 2 ** 20;
 const defaultChunkTokens = 256;
+
+/** Prompt tokens of the largest prefill pass on a device that can bind `bindingBytes`: large GPUs fill up with more. */
+export function chunkTokensFor(bindingBytes: number): number {
+  return bindingBytes >= 2 ** 30 ? 1024 : defaultChunkTokens;
+}
 const defaultBindingBytes = 128 * MiB;
 /** Columns that splitting strong channels adds, as part of D: the upper end of what is expected. */
 const assumedGrowth = 0.015;
-/** Keys that decode attention handles in one workgroup; each piece leaves Dh + 2 partial sums a head. */
-const attentionPieceKeys = 256;
 const cacheElementBytes = 2; // float16
 
 /** WebGPU's guaranteed limits, and what adapters were seen to offer in Chromium. */
@@ -234,17 +237,16 @@ function cacheBuffers(config: LlamaConfig, contextLength: number): PlanBuffer[] 
 function scratchBuffers(layout: ModelLayout, contextLength: number, T: number): PlanBuffer[] {
   const { config } = layout;
   const { hiddenSize: D, intermediateSize: F, numHeads, headDim, vocabSize } = config;
+  const pieceKeys = headDim <= 64 && contextLength <= 1024 ? 64 : 256; // of one workgroup of decode's attention
   const words: Record<string, number> = {
     ids: T,
     x: T * D,
-    normed: T * D,
-    qkv: T * qkvRows(config),
-    attended: T * numHeads * headDim,
-    gate_up: T * 2 * F,
-    activated: T * F,
+    attended: T * Math.max(D, numHeads * headDim), // and the plain norm's output
+    qkv: T * Math.max(qkvRows(config), F), // and the FFN's activations
+    gate_up: (layout.quant && !layout.quant.hadamard ? 1 : T) * 2 * F,
     q: (T * largestInputs(layout)) / 4, // 8-bit lanes
     qmeta: 2 * T,
-    partials: numHeads * Math.ceil(contextLength / attentionPieceKeys) * (headDim + 2), // one token's
+    partials: numHeads * Math.ceil(contextLength / pieceKeys) * (headDim + 2), // one token's
     rope: contextLength * headDim,
     last_normed: D,
     logits: vocabSize,

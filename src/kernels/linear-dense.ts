@@ -1,6 +1,5 @@
 import rowsSource from '../../shaders/linear_dense_rows.wgsl?raw';
 import matmulSource from '../../shaders/matmul_dense.wgsl?raw';
-import largeSource from '../../shaders/matmul_dense_large.wgsl?raw';
 import matvecSource from '../../shaders/matvec_dense.wgsl?raw';
 import matvecSubgroupSource from '../../shaders/matvec_dense_sg.wgsl?raw';
 import type { DenseDtype } from '../format/manifest';
@@ -12,6 +11,9 @@ const matvecWorkgroup = 256;
 const matvecRows = 8;
 /** Invocations of a workgroup of the version for software adapters, one row each. */
 const rowsWorkgroup = 64;
+
+/** Tokens and rows of a matmul tile. */
+const matmulTile = 64;
 
 export interface LinearDenseArgs {
   /**
@@ -35,8 +37,6 @@ export interface LinearDenseArgs {
   readonly accumulate: boolean;
   /** Row 0 of x alone, whatever T is (`vector` only): the head behind a `lastRowOnly` norm. */
   readonly singleRow?: boolean;
-  /** Tokens and rows of a `matrix` tile, 64 unless told; 128 is for long prompts. The same bits. */
-  readonly tile?: 64 | 128;
 }
 
 /**
@@ -109,13 +109,11 @@ function matvecSpec({ gpu: { caps } }: KernelContext, args: LinearDenseArgs): Ke
 }
 
 function matmulSpec(args: LinearDenseArgs): KernelChoice {
-  const { tile = 64, rows } = args;
   return {
-    ...(tile === 128
-      ? { label: 'matmul_dense_large', source: largeSource }
-      : { label: 'matmul_dense', source: matmulSource }),
+    label: 'matmul_dense',
+    source: matmulSource,
     constants: sharedConstants(args),
-    grid: (numTokens) => [...foldGrid(Math.ceil(rows / tile)), Math.ceil(numTokens / tile)],
+    grid: (numTokens) => [...foldGrid(Math.ceil(args.rows / matmulTile)), Math.ceil(numTokens / matmulTile)],
   };
 }
 

@@ -45,16 +45,15 @@ const variants: readonly Variant[] = [
   { kind: 'vector', tuning: { subgroups: false } },
   { kind: 'vector', tuning: { subgroups: false, threads: 128, lanesPerRow: 128, unroll: 2 } },
   { kind: 'vector', tuning: { subgroups: false, threads: 64, lanesPerRow: 1, unroll: 1 } },
-  { kind: 'matrix' },
+  { kind: 'matrix', tuning: { subgroupMatrix: false } },
   { kind: 'matrix', tuning: { tileTokens: 32 } },
   { kind: 'matrix', tuning: { tileTokens: 16 } },
-  { kind: 'matrix', tuning: { tile: 'tile128' } },
-  { kind: 'matrix', tuning: { tile: 'subgroupMatrix' } },
+  { kind: 'matrix', tuning: { subgroupMatrix: true } },
 ];
 
 /** Those that the device has: subgroup matrices are experimental, and nothing offers them without a GPU. */
 function variantsOf(caps: GpuCaps): readonly Variant[] {
-  return variants.filter(({ tuning }) => tuning?.tile !== 'subgroupMatrix' || caps.subgroupMatrixI8);
+  return variants.filter(({ tuning }) => !tuning?.subgroupMatrix || caps.subgroupMatrixI8);
 }
 
 /** Leaves out what a software GPU is slow at: many workgroup barriers, and compiling kernels with large tiles. */
@@ -194,7 +193,7 @@ describe.each([...capabilitySets, experimentalSet])('linear_w4 with $name', asyn
       await bench.run([await siluMul(bench, { ffnSize: 67, step: bench.step(131), gateUp, y })], 131);
       const expected = new Uint32Array((await bench.readFloats(y, 131 * 67)).buffer);
       for (const variant of variantsOf(bench.gpu.caps)) {
-        if (!variant.tuning?.tile) continue;
+        if (variant.kind !== 'matrix') continue;
         const fused = await runVariant(bench, { ...shape, silu: true }, data, variant);
         expectEqualInts(new Uint32Array(fused.buffer), expected);
       }

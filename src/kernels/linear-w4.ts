@@ -1,7 +1,7 @@
 import matvecSource from '../../shaders/matvec_w4.wgsl?raw';
 import matvecSubgroupSource from '../../shaders/matvec_w4_sg.wgsl?raw';
 import dotSource from '../../shaders/w4_dot.wgsl?raw';
-import { type MatmulW4Tile, matmulW4 } from './matmul-w4';
+import { matmulW4 } from './matmul-w4';
 import { foldGrid, type KernelContext, makeOp, type Op, type OpSpec, requireShape } from './op';
 import { isPowerOfTwo } from './quantizer';
 
@@ -17,8 +17,8 @@ export interface LinearW4Tuning {
   readonly subgroups?: boolean;
   /** Matrix: tokens per tile: 16, 32 or 64. Default 64; smaller ones waste less on short prompts. */
   readonly tileTokens?: 16 | 32 | 64;
-  /** Matrix: the kernel; `tile64` unless told. */
-  readonly tile?: MatmulW4Tile;
+  /** Matrix: whether to use subgroup matrices; unless told, where the device has them and `tileTokens` is not given. */
+  readonly subgroupMatrix?: boolean;
 }
 
 export interface LinearW4Args {
@@ -41,7 +41,7 @@ export interface LinearW4Args {
   readonly y: GPUBuffer; // [T, N] f32
   /** y += result instead of y = result. */
   readonly accumulate: boolean;
-  /** y [T, N/2] = silu(gate)·up over pairs of rows (gate, up); the larger matrix tiles alone can. */
+  /** y [T, N/2] = silu(gate)·up over pairs of rows (gate, up): `matrix`, on other than software adapters. */
   readonly silu?: boolean;
   readonly tuning?: LinearW4Tuning;
 }
@@ -122,9 +122,8 @@ function vectorVariant(context: KernelContext, args: LinearW4Args): Variant {
   };
 }
 
-function requireSilu({ rows, rowStart, accumulate, tuning }: LinearW4Args, isMatrix: boolean): void {
-  const tile = tuning?.tile ?? 'tile64';
-  requireShape(isMatrix && tile !== 'tile64', 'linear_w4', 'a larger matrix tile with silu');
+function requireSilu({ rows, rowStart, accumulate }: LinearW4Args, isMatrix: boolean): void {
+  requireShape(isMatrix, 'linear_w4', 'kind matrix with silu, and no software adapter');
   requireShape(rows % 2 === 0 && rowStart % 2 === 0, 'linear_w4', 'whole pairs of rows with silu');
   requireShape(!accumulate, 'linear_w4', 'silu without accumulate');
 }

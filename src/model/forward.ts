@@ -13,7 +13,7 @@ import { rmsnormQuantStatic } from '../kernels/rmsnorm-quant-static';
 import { ropeAppend } from '../kernels/rope-append';
 import { siluHadamard } from '../kernels/silu-hadamard';
 import { type SiluMulArgs, siluMul } from '../kernels/silu-mul';
-import { matrixAttention, matrixDense, matrixGateUp, matrixLinear } from './matrix-ops';
+import { matrixAttention, matrixGateUp } from './matrix-ops';
 import type { Scratch } from './scratch';
 import type { DenseMatrix, Int4Matrix, Matrix, ModelWeights, NormWeights } from './weights';
 
@@ -144,10 +144,7 @@ function quantize(pass: Pass, linear: Matrix, x: GPUBuffer, inputs: number, act:
 function linear(pass: Pass, matrix: Matrix, floats: GPUBuffer, y: GPUBuffer, accumulate: boolean): Ops {
   const { context, scratch, kind } = pass;
   if (matrix.kind === 'dense') return denseOps(context, matrix, kind, scratch, floats, y, { accumulate });
-  const blocks = int4Blocks(pass, matrix, y, accumulate);
-  return blocks.flatMap((args) =>
-    kind === 'matrix' ? matrixLinear(context, args) : [linearW4(context, { ...args, kind })],
-  );
+  return int4Blocks(pass, matrix, y, accumulate).map((args) => linearW4(context, { ...args, kind }));
 }
 
 /** What {@link linearW4} needs for each row block of an int4 linear over `q`. */
@@ -188,11 +185,10 @@ function denseOps(
 ): Promise<Op>[] {
   const { dtype, inputs, outputs, bias } = matrix;
   const { accumulate = false, singleRow = false } = options;
-  return matrix.blocks.flatMap(({ rowStart, rows, weight }) => {
-    const shape = { dtype, inputs, rows, rowStart, outputs, step: scratch.step };
-    const args = { ...shape, x, weight, bias, y, accumulate };
-    return kind === 'matrix'
-      ? matrixDense(context, args)
-      : [linearDense(context, { ...args, kind, singleRow })];
-  });
+  return matrix.blocks.map(({ rowStart, rows, weight }) =>
+    linearDense(context, {
+      ...{ kind, dtype, inputs, rows, rowStart, outputs, step: scratch.step },
+      ...{ x, weight, bias, y, accumulate, singleRow },
+    }),
+  );
 }

@@ -5,6 +5,7 @@ import type { BufferArena } from '../gpu/arena';
 import { storageUsage } from '../gpu/arena';
 import { attentionPartialsBytes } from '../kernels/attention';
 import { ropeTable } from '../kernels/rope-table';
+import { fusesGate } from './matrix-ops';
 import type { ModelWeights } from './weights';
 
 /** Keys and values of all positions of one layer: u32 [Hkv, context, Dh/2], two float16 a word. */
@@ -21,11 +22,12 @@ export interface Scratch {
   readonly step: GPUBuffer;
   readonly ids: GPUBuffer; // [T] u32
   readonly x: GPUBuffer; // [T, D] f32, the residual stream
+  // Two buffers hold what lives in turn: `normed` and `attended` are one, `qkv` and `activated` another.
   readonly normed: GPUBuffer; // [T, D] f32, plain norm output
-  readonly qkv: GPUBuffer; // [T, (H + 2·Hkv)·Dh] f32
   readonly attended: GPUBuffer; // [T, H·Dh] f32
-  readonly gateUp: GPUBuffer; // [T, 2F] f32
+  readonly qkv: GPUBuffer; // [T, (H + 2·Hkv)·Dh] f32
   readonly activated: GPUBuffer; // [T, F] f32
+  readonly gateUp: GPUBuffer; // [T, 2F] f32; [1, 2F] where prefill's product applies SwiGLU's gate
   readonly q: GPUBuffer; // [T, max K'/4] u32, quantized activations
   readonly qmeta: GPUBuffer; // [T] scale and sum
   readonly partials: GPUBuffer; // attention pieces of one token
@@ -41,12 +43,19 @@ function largestQuantizedInput(weights: ModelWeights): number {
   return Math.max(0, ...linears.map((linear) => (linear.kind === 'int4' ? linear.inputs : 0)));
 }
 
-/** Allocates everything a pass needs besides the weights. */
+/** Whether a pass of many tokens leaves gate and up in memory: the others apply SwiGLU's gate within the product. */
+function storesGateUp({ layout, layers }: ModelWeights, software: boolean): boolean {
+  if (layout.quant?.hadamard) return true;
+  return layers.some(({ gateUp }) => gateUp.kind === 'dense' || !fusesGate(software, gateUp.blocks));
+}
+
+/** Allocates everything a pass needs besides the weights; `software` as in the GPU's capabilities. */
 export function createScratch(
   arena: BufferArena,
   weights: ModelWeights,
   contextLength: number,
   chunkTokens: number,
+  software = false,
 ): Scratch {
   const { config } = weights.layout;
   const { hiddenSize: D, intermediateSize: F, numHeads: H, numKvHeads, headDim } = config;
@@ -54,17 +63,19 @@ export function createScratch(
   const floats = (label: string, count: number) => arena.create(label, 4 * count, { category: 'scratch' });
   const cacheBytes = numKvHeads * contextLength * headDim * 2;
   const cache = (label: string) => arena.create(label, cacheBytes, { category: 'kv-cache' });
+  const attended = floats('attended', T * Math.max(D, H * headDim));
+  const qkv = floats('qkv', T * Math.max(qkvRows(config), F));
   return {
     chunkTokens,
     contextLength,
     step: arena.create('step', 16, { category: 'uniforms', usage: storageUsage | 0x40 }), // and UNIFORM
     ids: floats('ids', T),
     x: floats('x', T * D),
-    normed: floats('normed', T * D),
-    qkv: floats('qkv', T * qkvRows(config)),
-    attended: floats('attended', T * H * headDim),
-    gateUp: floats('gate_up', T * 2 * F),
-    activated: floats('activated', T * F),
+    normed: attended,
+    attended,
+    qkv,
+    activated: qkv,
+    gateUp: floats('gate_up', (storesGateUp(weights, software) ? T : 1) * 2 * F),
     q: floats('q', (T * largestQuantizedInput(weights)) / 4),
     qmeta: floats('qmeta', 2 * T),
     partials: floats('partials', attentionPartialsBytes({ numHeads: H, headDim, contextLength }, 1) / 4),
