@@ -118,7 +118,7 @@ function layerProgress(): { onLayer(done: number, total: number): void; stop(): 
 async function prepare(checkpoint: string, flags: Flags): Promise<void> {
   const { json, compensate, compensateFolder, ...options } = flags;
   const settings = compensate === true ? compensationDefaults : compensate;
-  const compensation = settings && { compensation: compensationRun(settings, compensateFolder) };
+  const compensation = settings && { compensation: await compensationRun(settings, compensateFolder) };
   // The half-written folder is removed when the process exits, and only then.
   process.once('SIGINT', () => process.exit(130));
   process.once('SIGTERM', () => process.exit(143));

@@ -9,6 +9,7 @@ import { embedTokens } from './fake-forward';
 import { type Block, forwardBlock, type RopeTable, rmsNorm, ropeTable, type Site } from './forward';
 import { floatBlock } from './layer';
 import { LayerCalibrator } from './layer-calibrator';
+import { LayerCompensator } from './layer-compensator';
 import { type Matrix, matrix } from './matrix';
 import { calibratorOptions, type PrepareOptions } from './prepare-options';
 import { LinearMap } from './products';
@@ -181,6 +182,7 @@ export async function measureMethod(
 ): Promise<Loss> {
   const { config } = source;
   const calibrator = await LayerCalibrator.create(source, set, calibratorOptions(options, method));
+  const compensator = options.compensation && new LayerCompensator(options.compensation, config, method);
   const hidden = await embedWindows(source, reference.windows);
   const rope = ropeTable(config, Math.max(...reference.windows.map(({ length }) => length)));
   const layerErrors: number[] = [];
@@ -190,7 +192,10 @@ export async function measureMethod(
     const start = performance.now();
     const weights = await source.layer(index);
     const { stats, walk } = await calibrator.layer(weights);
-    const quantized = await quantizeLayer(weights, stats, config, method, walk);
+    const quantize = () => quantizeLayer(weights, stats, config, method, walk);
+    const quantized = await (compensator && walk
+      ? compensator.layer(index, walk.hidden, calibrator.hidden, quantize)
+      : quantize());
     quantizeMs += performance.now() - start;
     added += addedColumns(quantized.attnNorm) + addedColumns(quantized.mlpNorm);
     const block = await quantizedBlock(quantized, config, method);

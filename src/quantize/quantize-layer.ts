@@ -44,6 +44,8 @@ export type QuantizedNorm =
 export interface QuantizedLinear {
   readonly weight: QuantizedMatrix;
   readonly bias: Float32Array | null;
+  /** W' before rounding [N, K'], for compensation. */
+  readonly migrated?: Matrix;
 }
 
 export interface QuantizedLayer {
@@ -83,7 +85,7 @@ async function quantizeLinear(
   problem: LinearProblem | null,
   method: Method,
 ): Promise<QuantizedLinear> {
-  return { weight: await method.quantizeWeights(migrated, problem), bias: linear.bias };
+  return { weight: await method.quantizeWeights(migrated, problem), bias: linear.bias, migrated };
 }
 
 /** The columns of a static site: per-channel scales clipped and reconstructed, or one scale for the whole tensor. */
