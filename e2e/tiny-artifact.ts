@@ -1,5 +1,5 @@
 /** A whole artifact of random weights, small enough to build in milliseconds, with a tokenizer: it chats nonsense, always the same. */
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { f32ToF16Bits } from '../src/format/half';
 import type { FileEntry, Manifest } from '../src/format/manifest';
 import { parseManifest } from '../src/format/parse-manifest';
@@ -21,6 +21,8 @@ export interface TinyArtifact {
 export interface TinyOptions {
   readonly template?: string;
   readonly maxPositionEmbeddings?: number;
+  /** A further file of so many random bytes. */
+  readonly ballastBytes?: number;
   /** Another seed, other weights. */
   readonly seed?: number;
 }
@@ -45,7 +47,7 @@ export function tinyArtifact(options: TinyOptions = {}): TinyArtifact {
       layers: [{ ...layer, attnAct: 1, oAct: 0.9, mlpAct: 1, downAct: 0.9 }],
     },
     denseDtype: 'F16',
-    maxTensorBytes: 16_384,
+    maxTensorBytes: 8192,
     provenance: {},
   };
   const files: TinyArtifact['files'] = new Map();
@@ -54,13 +56,14 @@ export function tinyArtifact(options: TinyOptions = {}): TinyArtifact {
     return { name, bytes: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') };
   };
   const tensors = storedTensors(tensorSpecs(layout), layout.maxTensorBytes);
-  const shards = assignShards(tensors, 20_000).map((group, i) =>
+  const shards = assignShards(tensors, 10_000).map((group, i) =>
     add(shardName(i), shardBytes(group, layout.config.hiddenSize, options.seed ?? 1)),
   );
   const json = (value: unknown) => new TextEncoder().encode(JSON.stringify(value));
   const tokenizerFiles = [
     add('tokenizer.json', json(tokenizer.tokenizer)),
     add('tokenizer_config.json', json(tokenizer.tokenizerConfig)),
+    ...(options.ballastBytes ? [add('ballast.bin', new Uint8Array(randomBytes(options.ballastBytes)))] : []),
   ];
   const manifest = { ...layout, shards, tokenizerFiles };
   files.set('manifest.json', json(manifest));

@@ -1,6 +1,6 @@
 /** For tests: the host with a real GPU, a fault-injecting server and stores in memory. */
 import { startFaultServer } from '../e2e/fault-server';
-import { type TinyOptions, tinyArtifact } from '../e2e/tiny-artifact';
+import { type TinyArtifact, type TinyOptions, tinyArtifact } from '../e2e/tiny-artifact';
 import { greedy } from '../src/engine/types';
 import { testEnvironment } from '../src/storage/testing';
 import { EngineHost } from './engine-host';
@@ -21,8 +21,12 @@ export interface TestHost {
   ask(text: string, maxTokens?: number, onDelta?: (text: string) => void): ReturnType<EngineHost['chat']>;
 }
 
-export async function startTestHost(gpu: GPU | undefined, options: TinyOptions = {}): Promise<TestHost> {
-  const artifact = tinyArtifact(options);
+/** Serves a tiny artifact of these options, or the given one. */
+export async function startTestHost(
+  gpu: GPU | undefined,
+  of: TinyOptions | TinyArtifact = {},
+): Promise<TestHost> {
+  const artifact = 'files' in of ? of : tinyArtifact(of);
   const server = await startFaultServer(artifact.files);
   const environment = testEnvironment({ fetch });
   const failures: Error[] = [];

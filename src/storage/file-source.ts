@@ -1,7 +1,7 @@
 /** Reads an artifact's files, from the store when they are sound there, and counts bytes. */
 import type { FileEntry } from '../format/manifest';
 import { downloadFile } from './download';
-import type { ArtifactProgress, LoadOptions } from './load-artifact';
+import type { LoadOptions } from './load-artifact';
 import type { OpenArtifact, StorageEnvironment } from './open-artifact';
 import { sha256Hex } from './sha256';
 import type { SharedProgress } from './turns';
@@ -14,6 +14,7 @@ export class FileSource {
   #finishedBytes = 0;
   /** Bytes received of files on their way. */
   readonly #partial = new Map<FileEntry, number>();
+  readonly #onTheWay = new Set<FileEntry>();
   readonly #totalBytes: number;
 
   constructor(
@@ -22,7 +23,7 @@ export class FileSource {
     readonly options: LoadOptions,
   ) {
     this.#totalBytes = this.#files.reduce((sum, file) => sum + file.bytes, 0);
-    options.pause?.watch(() => this.report(options.pause?.paused ? 'paused' : 'download'));
+    options.pause?.watch(() => this.report('download'));
   }
 
   get #files(): readonly FileEntry[] {
@@ -40,9 +41,10 @@ export class FileSource {
     return this.#files.every(({ sha256 }) => present.has(sha256));
   }
 
-  /** Uploads are told only while nothing is on its way. */
-  report(phase: ArtifactProgress['phase']): void {
-    if (phase === 'upload' && this.#partial.size > 0) return;
+  /** While a file is on its way, what becomes of others is not worth telling. */
+  report(work: 'download' | 'verify' | 'upload'): void {
+    const paused = this.options.pause?.paused && this.#onTheWay.size > 0;
+    const phase = paused ? 'paused' : this.#onTheWay.size > 0 ? 'download' : work;
     const partialBytes = [...this.#partial.values()].reduce((sum, bytes) => sum + bytes, 0);
     const progress = { doneBytes: this.#finishedBytes + partialBytes, totalBytes: this.#totalBytes };
     this.options.onProgress?.({ phase, ...progress });
@@ -70,6 +72,7 @@ export class FileSource {
       return bytes;
     } finally {
       this.#partial.delete(file);
+      this.#onTheWay.delete(file);
     }
   }
 
@@ -91,20 +94,24 @@ export class FileSource {
   async #fromNetwork(file: FileEntry): Promise<ArrayBuffer> {
     const { signal, pause } = this.options;
     const request = { ...file, url: new URL(encodeURIComponent(file.name), this.artifact.url).href };
+    this.#onTheWay.add(file);
     const bytes = await downloadFile(request, this.environment.network, {
       ...(signal ? { signal } : {}),
       ...(pause ? { pause } : {}),
       onProgress: (received) => this.#receive('download', file, received),
-      onVerify: () => this.#receive('verify', file, file.bytes),
+      onVerify: () => {
+        this.#onTheWay.delete(file);
+        this.#receive('verify', file, file.bytes);
+      },
     });
     this.networkBytes += file.bytes;
     await this.#keep(() => this.environment.shards.put(file.sha256, bytes));
     return bytes;
   }
 
-  #receive(phase: ArtifactProgress['phase'], file: FileEntry, bytes: number): void {
+  #receive(work: 'download' | 'verify', file: FileEntry, bytes: number): void {
     this.#partial.set(file, bytes);
-    this.report(this.options.pause?.paused ? 'paused' : phase);
+    this.report(work);
   }
 
   /** Lists the model as stored, or, before that, as on its way. */

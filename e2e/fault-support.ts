@@ -1,0 +1,103 @@
+/** What the fault tests share: the tiny model on a fault-injecting server, offered by the page as its only model. */
+import { test as base, expect, type Page } from '@playwright/test';
+import { type FaultServer, startFaultServer } from './fault-server';
+import { expectReady } from './support';
+import { type TinyArtifact, type TinyOptions, tinyArtifact } from './tiny-artifact';
+
+interface FaultFixtures {
+  /** Of the tiny model. */
+  readonly options: TinyOptions;
+  readonly artifact: TinyArtifact;
+  readonly server: FaultServer;
+}
+
+/** Tests with the tiny model in place of the page's own ones. */
+export const test = base.extend<FaultFixtures>({
+  options: [{}, { option: true }],
+  artifact: async ({ options }, use) => use(tinyArtifact(options)),
+  server: async ({ artifact, context }, use) => {
+    const server = await startFaultServer(artifact.files);
+    // a worker whose script a test has changed counts as one from elsewhere, which may not ask this computer
+    await context.grantPermissions(['local-network-access']);
+    const model = { id: 'tiny', name: 'tiny', path: server.url, scheme: 'mergequant', actBits: 4, bytes: 1 };
+    await context.route('**/models/index.json', (route) => route.fulfill({ json: { models: [model] } }));
+    await use(server);
+    await server.close();
+  },
+});
+
+test.use({ serviceWorkers: 'block' }); // Playwright cannot intercept what a service worker fetches
+
+/** Runs `code` in the engine's worker before the engine. */
+export async function beforeWorker(page: Page, code: string): Promise<void> {
+  await page.context().route(/engine\.worker.*\.js/, async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, body: `${code}\n${await response.text()}` });
+  });
+}
+
+/** Makes the download's idle watchdog bark after a second instead of thirty. */
+export const shortWatchdog =
+  'const realTimeout = setTimeout; self.setTimeout = (f, ms, ...rest) => realTimeout(f, ms === 30000 ? 1000 : ms, ...rest);';
+
+/** Names of the files asked for since the last call, without the manifest, sorted. */
+export function takeRequests(server: FaultServer): string[] {
+  const names = server.requests.splice(0).map(({ name }) => name);
+  return names.filter((name) => name !== 'manifest.json').sort();
+}
+
+export async function open(page: Page): Promise<void> {
+  await page.goto('/');
+  await expectReady(page);
+}
+
+/** Waits for the page's words about a failed load. */
+export async function expectError(page: Page, words: RegExp): Promise<void> {
+  await expect(page.getByTestId('error')).toContainText(words);
+  await expect(page.getByTestId('status')).toHaveText('error');
+}
+
+/** Spoils stored shards: `flip` one bit of the first, cut the second in half. Returns how many files are stored. */
+export function damageStored(
+  page: Page,
+  sha256: { readonly flip: string; readonly cut: string },
+): Promise<number> {
+  return page.evaluate(async ({ flip, cut }) => {
+    const flipped = (bytes: ArrayBuffer) => {
+      new Uint8Array(bytes)[bytes.byteLength >> 1]! ^= 1;
+      return bytes;
+    };
+    const change = (key: string, bytes: ArrayBuffer) =>
+      key === flip ? flipped(bytes) : key === cut ? bytes.slice(0, bytes.byteLength >> 1) : null;
+    let count = 0;
+    const settled = <T>(request: IDBRequest<T>) =>
+      new Promise<T>((resolve, reject) => {
+        request.onsuccess = () => resolve(request.result);
+        request.onerror = () => reject(request.error);
+      });
+    const db = await settled(indexedDB.open('mergequant-shards'));
+    if (db.objectStoreNames.contains('shards')) {
+      const store = db.transaction('shards', 'readwrite').objectStore('shards');
+      const keys = (await settled(store.getAllKeys())) as string[];
+      const values: ArrayBuffer[] = await settled(store.getAll());
+      for (const [i, key] of keys.entries()) {
+        count++;
+        const changed = change(key, values[i]!);
+        if (changed) await settled(store.put(changed, key));
+      }
+    }
+    db.close();
+    const root = await navigator.storage.getDirectory();
+    const folder = await root.getDirectoryHandle('mergequant-shards', { create: true });
+    for await (const key of folder.keys()) {
+      count++;
+      const handle = await folder.getFileHandle(key);
+      const changed = change(key, await (await handle.getFile()).arrayBuffer());
+      if (!changed) continue;
+      const writable = await handle.createWritable();
+      await writable.write(changed);
+      await writable.close();
+    }
+    return count;
+  }, sha256);
+}

@@ -1,0 +1,195 @@
+/** What network, disk, browser, GPU and worker do to the page, in a real browser (docs/FAULTS.md). */
+import { expect } from '@playwright/test';
+import {
+  beforeWorker,
+  damageStored,
+  expectError,
+  open,
+  shortWatchdog,
+  takeRequests,
+  test,
+} from './fault-support';
+import { ask, expectReady, lastReply, setNumber } from './support';
+
+const question = 'The weather';
+
+test('network: a drop, a stall, 200 for 206, a changed file, a flipped bit, a short body and a 503 in one load', async ({
+  page,
+  server,
+  artifact,
+}) => {
+  const shards = artifact.manifest.shards.map(({ name }) => name);
+  expect(shards.length).toBeGreaterThan(6);
+  const [drop, stall, ignored, changed, flip, short, oversized] = shards as [string, ...string[]];
+  server.faults.set(drop, [{ kind: 'drop', afterBytes: 2000 }]);
+  server.faults.set(stall!, [{ kind: 'stall', afterBytes: 2000 }]);
+  server.faults.set(ignored!, [{ kind: 'drop', afterBytes: 2000 }, { kind: 'ignore-range' }]);
+  server.faults.set(changed!, [{ kind: 'drop', afterBytes: 2000 }, { kind: 'other-version' }]);
+  server.faults.set(flip!, [{ kind: 'flip', bit: 9000 }]);
+  server.faults.set(short!, [{ kind: 'short', bytes: 1000 }]);
+  server.faults.set(oversized!, [{ kind: 'oversized', bytes: 100 }]);
+  server.faults.set('tokenizer.json', [{ kind: 'status', status: 503 }]);
+  await beforeWorker(page, shortWatchdog);
+  await open(page);
+  const starts = (name: string) =>
+    server.requests.filter((seen) => seen.name === name).map(({ from }) => from);
+  expect(starts(drop)).toEqual([0, 2000]);
+  expect(starts(stall!)).toEqual([0, 2000]);
+  expect(starts(ignored!)).toEqual([0, 2000]);
+  expect(starts(changed!)).toEqual([0, 2000, 0]);
+  expect(starts(flip!)).toEqual([0, 0]);
+  expect(starts(short!)).toEqual([0, 1000]);
+  expect(starts(oversized!)).toEqual([0, 0]);
+  expect((await ask(page, question)).length).toBeGreaterThan(0);
+
+  // disk: a flipped bit and a cut file are found by their hash and fetched again, alone
+  const [first, second] = artifact.manifest.shards;
+  await damageStored(page, { flip: first!.sha256, cut: second!.sha256 });
+  takeRequests(server);
+  await page.reload();
+  await expectReady(page);
+  expect(takeRequests(server)).toEqual([first!.name, second!.name].sort());
+  await page.reload();
+  await expectReady(page);
+  expect(takeRequests(server)).toEqual([]);
+});
+
+test('network: what stays wrong is named and not kept; what was verified is not fetched again', async ({
+  page,
+  server,
+  artifact,
+}) => {
+  const bad = artifact.manifest.shards.at(-1)!.name;
+  server.always.set(bad, { kind: 'flip', bit: 9000 });
+  await page.goto('/');
+  await expectError(page, new RegExp(`${bad}: wrong SHA-256: expected [0-9a-f]{64}, found`, 'i'));
+  server.always.set(bad, { kind: 'web-page' });
+  takeRequests(server);
+  await page.getByTestId('load').click();
+  await expectError(page, /the server answered with a web page/);
+  expect(takeRequests(server)).toEqual([bad]);
+  server.always.clear();
+  await page.getByTestId('load').click();
+  await expectReady(page);
+  expect(takeRequests(server)).toEqual([bad]);
+});
+
+test('pause holds a download, resume lets it go on, a killed tab leaves what was verified', async ({
+  page,
+  context,
+  server,
+  artifact,
+}) => {
+  const shards = artifact.manifest.shards.map(({ name }) => name);
+  const held = shards[3]!;
+  server.faults.set(held, [
+    { kind: 'stall', afterBytes: 3000 },
+    { kind: 'stall', afterBytes: 1000 },
+  ]);
+  await page.goto('/');
+  await expect.poll(() => server.requests.some(({ name }) => name === held)).toBe(true);
+  await page.getByTestId('pause-load').click();
+  await expect(page.getByTestId('load-progress')).toContainText('Paused');
+  await page.getByTestId('pause-load').click();
+  await expect
+    .poll(() => server.requests.filter(({ name }) => name === held).map(({ from }) => from))
+    .toEqual([0, 3000]);
+  const before = server.requests.map(({ name }) => name);
+  const session = await context.newCDPSession(page);
+  session.send('Page.crash').catch(() => undefined); // no answer comes from a tab that is gone
+  await page.waitForEvent('crash');
+  takeRequests(server);
+  const again = await context.newPage();
+  await open(again);
+  // shards before the held one were verified and stored; at most the two fetched beside it were not yet
+  const fetched = takeRequests(server);
+  expect(fetched).toContain(held);
+  for (const name of shards.slice(0, 3)) {
+    expect(before).toContain(name);
+    expect(fetched).not.toContain(name);
+  }
+});
+
+test('two tabs: one downloads, the other follows and takes over when the first is closed', async ({
+  page,
+  context,
+  server,
+  artifact,
+}) => {
+  const last = artifact.manifest.shards.at(-1)!.name;
+  server.faults.set(last, [{ kind: 'hold', until: new Promise(() => undefined) }]);
+  await page.goto('/');
+  await expect.poll(() => server.requests.some(({ name }) => name === last)).toBe(true);
+  takeRequests(server);
+  const second = await context.newPage();
+  await second.goto('/');
+  await expect(second.getByTestId('load-progress')).toContainText('Another tab downloads this model');
+  expect(takeRequests(server)).toEqual([]);
+  await page.close();
+  await expectReady(second);
+  expect(takeRequests(server)).toEqual([last]);
+});
+
+test.describe('a full disk', () => {
+  test.use({ options: { ballastBytes: 4_000_000 } });
+
+  test('the model works, what is missing is said', async ({ page, context, server }) => {
+    expect(server.url).toContain('127.0.0.1');
+    const session = await context.newCDPSession(page);
+    await page.goto('/app.webmanifest');
+    const { origin } = new URL(page.url());
+    await session.send('Storage.overrideQuotaForOrigin', { origin, quotaSize: 1_000_000 });
+    await open(page);
+    expect((await ask(page, question)).length).toBeGreaterThan(0);
+    await page.getByTestId('settings-toggle').click();
+    await expect(page.getByTestId('storage-problem')).toContainText(/no room for it: 5 MB are needed/);
+  });
+});
+
+test.describe('the GPU process', () => {
+  test.use({ options: { maxPositionEmbeddings: 4096 } });
+
+  test('crashes in a reply: its text stays, the engine comes back; the second time the words are to restart', async ({
+    page,
+    server,
+    browser,
+  }) => {
+    expect(server.url).toContain('127.0.0.1');
+    const session = await browser.newBrowserCDPSession();
+    const crash = () => session.send('Browser.crashGpuProcess').catch(() => undefined); // may die with the process
+    await open(page);
+    await setNumber(page, 'temperature', 0);
+    await setNumber(page, 'maxTokens', 40);
+    const reference = await ask(page, question);
+    await setNumber(page, 'maxTokens', 3000);
+    await page.getByTestId('composer').fill('Hello');
+    await page.getByTestId('send').click();
+    const reply = page.getByTestId('message-assistant').last();
+    await expect(reply).not.toHaveText('');
+    await crash();
+    await lastReply(page);
+    await expect(reply).toHaveAttribute('data-state', 'failed');
+    await expect(reply).not.toHaveText('');
+    await expectReady(page);
+    await setNumber(page, 'maxTokens', 40);
+    await page.getByTestId('new-chat').first().click();
+    expect(await ask(page, question)).toBe(reference);
+    await crash();
+    await expectError(page, /restart the browser/i);
+  });
+});
+
+test('the worker throws: the model comes back by itself', async ({ page, server }) => {
+  expect(server.url).toContain('127.0.0.1');
+  await beforeWorker(
+    page,
+    "new BroadcastChannel('test').onmessage = () => { throw new Error('thrown by the test'); };",
+  );
+  await open(page);
+  const workers: string[] = [];
+  page.on('worker', (worker) => workers.push(worker.url()));
+  await page.evaluate(() => new BroadcastChannel('test').postMessage('throw'));
+  await expect.poll(() => workers.length).toBe(1);
+  await expectReady(page);
+  expect((await ask(page, question)).length).toBeGreaterThan(0);
+});
