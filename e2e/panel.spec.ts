@@ -1,3 +1,4 @@
+import { AxeBuilder } from '@axe-core/playwright';
 import { expect, test } from '@playwright/test';
 
 test('the panel measures the quantization step on this GPU and shows chart and table', async ({ page }) => {
@@ -12,6 +13,7 @@ test('the panel measures the quantization step on this GPU and shows chart and t
   await view.getByText('As a table').click();
   await expect(view.getByRole('columnheader', { name: 'static, merged, µs' })).toBeVisible();
   await expect(view.getByRole('row')).toHaveCount(3);
+  expect((await new AxeBuilder({ page }).analyze()).violations).toEqual([]);
   const download = page.waitForEvent('download');
   await page.getByRole('button', { name: 'Save JSON' }).click();
   expect((await download).suggestedFilename()).toMatch(/^bench-.*\.json$/);

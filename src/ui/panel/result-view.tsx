@@ -11,7 +11,8 @@ export function ResultView({ file }: { readonly file: BenchFile }) {
   const features = Object.entries(file.caps).flatMap(([name, value]) => (value === true ? [name] : []));
   const name = `bench-${file.date.slice(0, 19).replaceAll(':', '-')}`;
   return (
-    <section class="bench-result" aria-label="Results" data-testid="bench-result">
+    <section class="bench-result" aria-labelledby="result-title" data-testid="bench-result">
+      <h2 id="result-title">Results</h2>
       <p>
         Measured on <strong data-testid="bench-adapter">{file.adapterName}</strong> with{' '}
         {features.join(', ') || 'no optional feature'}; medians of {file.request.samples}, least and most in
