@@ -49,50 +49,48 @@ fn value_chunk(row: u32, c: u32) -> vec4u {
   return select(value_cache[select(row, other_row, is_own) / 4u + c], own_value[c], is_own);
 }
 
-// Element e of the rotated head that starts at `head`.
+// Element e of the rotated head that starts at `head`. No branches, so that loads of several elements are in flight together.
 fn rotated(head: u32, e: u32) -> f32 {
   let half = params.Dh / 2u;
-  let angles = step.position * half;
-  if (e < half) {
-    return rotated_low(qkv[head + e], qkv[head + e + half], table[angles + e]);
-  }
-  return rotated_high(qkv[head + e - half], qkv[head + e], table[angles + e - half]);
+  let i = select(e - half, e, e < half);
+  let low = qkv[head + i];
+  let high = qkv[head + i + half];
+  let angle = table[step.position * half + i];
+  return select(rotated_high(low, high, angle), rotated_low(low, high, angle), e < half);
 }
 
 fn load_query(head: u32, lane: u32) {
-  if (lane < LANES / 4u) {
-    var four = vec4f();
-    for (var e = 0u; e < 4u; e++) {
-      if (4u * lane + e < params.Dh) {
-        four[e] = rotated(head, 4u * lane + e) * params.scale;
-      }
-    }
-    query[lane] = four;
+  if (4u * lane >= params.Dh) {
+    query[lane] = vec4f();
+    return;
+  }
+  var four: vec4f;
+  for (var e = 0u; e < 4u; e++) {
+    four[e] = rotated(head, 4u * lane + e) * params.scale;
+  }
+  query[lane] = four;
+}
+
+fn load_own_key(head: u32, c: u32, is_writer: bool) {
+  var elements: array<f32, 8>;
+  for (var e = 0u; e < 8u; e++) {
+    elements[e] = rotated(head, 8u * c + e);
+  }
+  let words = vec4u(pack2x16float(vec2f(elements[0], elements[1])), pack2x16float(vec2f(elements[2], elements[3])),
+                    pack2x16float(vec2f(elements[4], elements[5])), pack2x16float(vec2f(elements[6], elements[7])));
+  own_key[c] = words;
+  if (is_writer) {
+    key_cache[own_row / 4u + c] = words;
   }
 }
 
-fn load_own(key_head: u32, value_head: u32, is_writer: bool, lane: u32) {
-  let chunks = params.Dh / 8u;
-  let c = lane % chunks;
-  var words: vec4u;
-  if (lane < chunks) {
-    for (var i = 0u; i < 4u; i++) {
-      let e = 8u * c + 2u * i;
-      words[i] = pack2x16float(vec2f(rotated(key_head, e), rotated(key_head, e + 1u)));
-    }
-    own_key[c] = words;
-    if (is_writer) {
-      key_cache[own_row / 4u + c] = words;
-    }
-  } else if (lane < 2u * chunks) {
-    for (var i = 0u; i < 4u; i++) {
-      let v = value_head + 8u * c + 2u * i;
-      words[i] = pack2x16float(vec2f(qkv[v], qkv[v + 1u]));
-    }
-    own_value[c] = words;
-    if (is_writer) {
-      value_cache[own_row / 4u + c] = words;
-    }
+fn load_own_value(head: u32, c: u32, is_writer: bool) {
+  let v = head + 8u * c;
+  let words = vec4u(pack2x16float(vec2f(qkv[v], qkv[v + 1u])), pack2x16float(vec2f(qkv[v + 2u], qkv[v + 3u])),
+                    pack2x16float(vec2f(qkv[v + 4u], qkv[v + 5u])), pack2x16float(vec2f(qkv[v + 6u], qkv[v + 7u])));
+  own_value[c] = words;
+  if (is_writer) {
+    value_cache[own_row / 4u + c] = words;
   }
 }
 
@@ -109,10 +107,19 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane:
   let rows = kv * params.context;
   own_row = (rows + step.position) * (params.Dh / 2u);
   other_row = select(own_row - params.Dh / 2u, own_row + params.Dh / 2u, step.position == 0u);
-  load_query(h * params.Dh, lane);
-  if (keys - start <= LANES) {
-    let key_head = (params.H + kv) * params.Dh;
-    load_own(key_head, key_head + params.Hkv * params.Dh, h % queries_per_key == 0u, lane);
+  let holds_own = keys - start <= LANES;
+  let is_writer = h % queries_per_key == 0u;
+  let chunks = params.Dh / 8u;
+  let key_head = (params.H + kv) * params.Dh;
+  // The first quarter of the lanes brings the query, the second and the third key and value.
+  let quarter = lane / (LANES / 4u);
+  let c = lane % (LANES / 4u);
+  if (quarter == 0u) {
+    load_query(h * params.Dh, lane);
+  } else if (quarter == 1u && holds_own && c < chunks) {
+    load_own_key(key_head, c, is_writer);
+  } else if (quarter == 2u && holds_own && c < chunks) {
+    load_own_value(key_head + params.Hkv * params.Dh, c, is_writer);
   }
   let piece = attend((rows + start) * (params.Dh / 2u), min(LANES, keys - start), lane);
   let target_row = (h * params.pieces + id.z) * (params.Dh + 2u);

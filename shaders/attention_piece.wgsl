@@ -141,9 +141,20 @@ fn attend(first: u32, count: u32, lane: u32) -> Piece {
   workgroupBarrier();
   let own = lane % 8u * value_pitch + lane / 8u % chunks;
   var piece = Piece(m, 0.0, 0.0);
-  for (var g = 0u; g < groups; g++) {
-    piece.l += group_sums[g];
-    piece.o += scratch[own + g * chunks];
+  for (var start = 0u; start < groups; start += 4u) {
+    var sums: array<f32, 4>;
+    var parts: array<f32, 4>;
+    for (var i = 0u; i < 4u; i++) {
+      let g = min(start + i, groups - 1u);
+      sums[i] = group_sums[g];
+      parts[i] = scratch[own + g * chunks];
+    }
+    for (var i = 0u; i < 4u; i++) {
+      if (start + i < groups) {
+        piece.l += sums[i];
+        piece.o += parts[i];
+      }
+    }
   }
   return piece;
 }

@@ -1,8 +1,10 @@
 // Prologue of `decode_product`: RMSNorm and per-token dynamic quantization, as rmsnorm_quant_dynamic.
 //   x, norm_weight [D] f32  ->  integers of the token (0 behind D), its scale
-// The weights of an invocation's first two words are loaded once, before the token.
+// The weights of an invocation's first four words are loaded once, before the token.
 
 @group(0) @binding(6) var<storage, read> norm_weight: array<vec4f>; // [D]
+
+const early_words = 4u;
 
 fn magnitude_of(word: u32, weight_of: vec4f) -> f32 {
   let magnitudes = abs(staged_word(word) * weight_of);
@@ -10,39 +12,38 @@ fn magnitude_of(word: u32, weight_of: vec4f) -> f32 {
 }
 
 fn quantize_word(word: u32, weight_of: vec4f, r: f32, inverse: f32) {
-  let value = staged_word(word) * weight_of;
-  store_word(word, pack_bytes(quantize4(value * r * inverse, vec4f(), params.q_max)));
+  let words = params.K / 4u;
+  let value = staged_word(min(word, words - 1u)) * weight_of;
+  let packed = pack_bytes(quantize4(value * r * inverse, vec4f(), params.q_max));
+  store_word(word, select(0u, packed, word < words));
 }
 
 fn quantize_token(local: u32, lane: u32, lanes: u32) -> f32 {
   let words = params.K / 4u;
-  let near_weight = norm_weight[min(local, words - 1u)];
-  let far_weight = norm_weight[min(local + WORKGROUP, words - 1u)];
+  var weights: array<vec4f, early_words>;
+  for (var i = 0u; i < early_words; i++) {
+    weights[i] = norm_weight[min(local + i * WORKGROUP, words - 1u)];
+  }
   stage_token(local);
   workgroupBarrier();
   var magnitude = 0.0;
-  if (local < words) {
-    magnitude = magnitude_of(local, near_weight);
+  for (var i = 0u; i < early_words; i++) {
+    if (local + i * WORKGROUP < words) {
+      magnitude = max(magnitude, magnitude_of(local + i * WORKGROUP, weights[i]));
+    }
   }
-  if (local + WORKGROUP < words) {
-    magnitude = max(magnitude, magnitude_of(local + WORKGROUP, far_weight));
-  }
-  for (var word = local + 2u * WORKGROUP; word < words; word += WORKGROUP) {
+  for (var word = local + early_words * WORKGROUP; word < words; word += WORKGROUP) {
     magnitude = max(magnitude, magnitude_of(word, norm_weight[word]));
   }
   let r = inverse_rms(tree_sum(share_of_squares(local), local, lane, lanes), params.K, params.eps);
   let token = dynamic_scale(largest(magnitude, local, lane, lanes) * r, params.factor);
-  if (local < words) {
-    quantize_word(local, near_weight, r, token.inverse);
+  for (var i = 0u; i < early_words; i++) {
+    if (i * WORKGROUP < 8u * params.K_pieces) {
+      quantize_word(local + i * WORKGROUP, weights[i], r, token.inverse);
+    }
   }
-  if (local + WORKGROUP < words) {
-    quantize_word(local + WORKGROUP, far_weight, r, token.inverse);
-  }
-  for (var word = local + 2u * WORKGROUP; word < words; word += WORKGROUP) {
-    quantize_word(word, norm_weight[word], r, token.inverse);
-  }
-  for (var word = words + local; word < 8u * params.K_pieces; word += WORKGROUP) {
-    store_word(word, 0u);
+  for (var base = early_words * WORKGROUP; base < 8u * params.K_pieces; base += WORKGROUP) {
+    quantize_word(base + local, norm_weight[min(base + local, words - 1u)], r, token.inverse);
   }
   return token.scale;
 }

@@ -1,9 +1,11 @@
 // Prologue of `decode_product`: RMSNorm with merged static scales, gather and rounding, as rmsnorm_quant_static (Eq. 4-6).
 //   x [D] f32, gather [K'] u32, mult [K'] f32  ->  integers of the token; its scale is 1
-// What an invocation needs for its first two words is loaded before the norm is known.
+// What an invocation needs for its first four words is loaded before the norm is known.
 
 @group(0) @binding(6) var<storage, read> gather: array<vec4u>; // [K'] index | offset << 20
 @group(0) @binding(7) var<storage, read> mult: array<vec4f>; // [K']
+
+const early_words = 4u;
 
 fn quantize_word(word: u32, entry: vec4u, factor: vec4f, r: f32) {
   let at = entry & vec4u(0xFFFFF);
@@ -14,23 +16,24 @@ fn quantize_word(word: u32, entry: vec4u, factor: vec4f, r: f32) {
 
 fn quantize_token(local: u32, lane: u32, lanes: u32) -> f32 {
   let words = 8u * params.K_pieces;
-  let near = min(local, words - 1u);
-  let far = min(local + WORKGROUP, words - 1u);
-  let near_entry = gather[near];
-  let near_mult = mult[near];
-  let far_entry = gather[far];
-  let far_mult = mult[far];
+  var entries: array<vec4u, early_words>;
+  var factors: array<vec4f, early_words>;
+  for (var i = 0u; i < early_words; i++) {
+    let word = min(local + i * WORKGROUP, words - 1u);
+    entries[i] = gather[word];
+    factors[i] = mult[word];
+  }
   stage_token(local);
   workgroupBarrier();
   let r = inverse_rms(tree_sum(share_of_squares(local), local, lane, lanes), params.K, params.eps);
-  if (local < words) {
-    quantize_word(local, near_entry, near_mult, r);
+  for (var i = 0u; i < early_words; i++) {
+    if (i * WORKGROUP < words) {
+      quantize_word(local + i * WORKGROUP, entries[i], factors[i], r);
+    }
   }
-  if (local + WORKGROUP < words) {
-    quantize_word(local + WORKGROUP, far_entry, far_mult, r);
-  }
-  for (var word = local + 2u * WORKGROUP; word < words; word += WORKGROUP) {
-    quantize_word(word, gather[word], mult[word], r);
+  for (var base = early_words * WORKGROUP; base < words; base += WORKGROUP) {
+    let at = min(base + local, words - 1u);
+    quantize_word(base + local, gather[at], mult[at], r);
   }
   return 1.0;
 }

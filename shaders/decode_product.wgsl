@@ -7,15 +7,18 @@
 //   i32 accumulators, exact; the float expressions are those of matvec_w4, silu_mul and the quantizers: same bits.
 //
 // Every workgroup quantizes the token for itself into workgroup memory (one dispatch less is worth more than that), so
-// few, large workgroups that walk many rows each are the fast shape. A subgroup owns one row at a time (GATED: a pair,
-// one after the other). Lane l of S owns the 16-byte pieces l, l + S, ... of its row and starts from -8 times the sum of
-// the activations it meets, the offset of the nibbles. PIECES loads are in flight per lane, and those of the next chunk
-// of PIECES (or of the next row) are issued before this one is used; the first ones before the token is quantized.
+// few, large workgroups that walk many rows each are the fast shape. A subgroup owns two neighbouring rows at a time, so
+// that each activation is fetched once for both. Lane l of S owns the 16-byte pieces l, l + S, ... of its rows as far as
+// they are whole rounds of all lanes, and of the rest (the tail) the 4-byte words l, l + S, ..., so that few lanes idle. It
+// starts from -8 times the sum of the activations it meets, the offset of the nibbles. PIECES loads per row are in
+// flight per lane, and those of the next chunk of PIECES (or of the next rows) are issued before this one is used; the
+// first ones before the token is quantized.
 //
-// Word j of piece p of the token lies at j * pitch + p: lanes of a subgroup read neighbouring words. Piece CAPACITY is 0.
+// Words 0 .. 3 of piece p of the token lie at activations[p], words 4 .. 7 at activations[CAPACITY + p].
 // Preceded by quantize.wgsl, w4_dot.wgsl, silu.wgsl, decode_reduce.wgsl and one of decode_norm_static, decode_norm_dynamic
 // and decode_quantize, which bring quantize_token. Preconditions: K' a multiple of 32, at most 32 * CAPACITY;
-// WORKGROUP a multiple of 256; GATED: row_start and rows even; invocations form subgroups in the order of their index.
+// WORKGROUP a multiple of 256;
+// TAIL rounds of words cover what is left of K' behind whole rounds of pieces; GATED: row_start and rows even; invocations form subgroups in the order of their index.
 
 struct Params {
   K_pieces: u32, // K' / 32
@@ -33,12 +36,13 @@ struct Params {
 override WORKGROUP: u32 = 256;
 override CAPACITY: u32 = 128; // pieces of a token that fit
 override PIECES: u32 = 4; // at most max_pieces
+override TAIL: u32 = 4; // at most max_tail
 override HAS_BIAS: bool = false;
 override ACCUMULATE: bool = false;
 override GATED: bool = false;
 
-const max_pieces = 8u;
-override pitch = CAPACITY + 4u; // neighbouring words of a token fall into distinct banks when they are stored
+const max_pieces = 6u;
+const max_tail = 4u;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> weight: array<vec4u>; // [rows, K'/32]
@@ -46,53 +50,79 @@ override pitch = CAPACITY + 4u; // neighbouring words of a token fall into disti
 @group(0) @binding(3) var<storage, read> bias: array<f32>; // [N]
 @group(0) @binding(4) var<storage, read_write> y: array<f32>; // [N] or [N/2]
 
-var<workgroup> activations: array<u32, 8u * pitch>;
+var<workgroup> activations: array<vec4u, 2u * CAPACITY>;
 
+/// Four lanes' words (word, word + 1, ...) together; in uniform control flow. Words behind K' are dropped.
 fn store_word(word: u32, packed: u32) {
-  activations[word % 8u * pitch + word / 8u] = packed;
+  let four = vec4u(packed, subgroupShuffleDown(packed, 1u), subgroupShuffleDown(packed, 2u), subgroupShuffleDown(packed, 3u));
+  if (word % 4u == 0u && word < 8u * params.K_pieces) {
+    activations[word / 4u % 2u * CAPACITY + word / 8u] = four;
+  }
 }
 
 struct Chunk {
   pieces: array<vec4u, max_pieces>,
 }
 
-/// Pieces (chunk * PIECES + j) * lanes + lane of a row. Where there are none, some other piece: its activations are 0. No
-/// branches, so that all loads are in flight at once.
+struct Tail {
+  words: array<u32, max_tail>,
+}
+
+/// Pieces of rounds chunk * PIECES + j of a row. Where there are none, some other piece, which nothing uses: no branches, so
+/// that all loads are in flight at once.
 fn load_chunk(row: u32, chunk: u32, lane: u32, lanes: u32) -> Chunk {
   var loaded: Chunk;
   let base = min(row, params.rows - 1u) * params.K_pieces;
   for (var j = 0u; j < PIECES; j++) {
-    let piece = (chunk * PIECES + j) * lanes + lane;
-    loaded.pieces[j] = weight[base + min(piece, params.K_pieces - 1u)];
+    loaded.pieces[j] = weight[base + min((chunk * PIECES + j) * lanes + lane, params.K_pieces - 1u)];
   }
   return loaded;
 }
 
-fn dot_piece(w: vec4u, piece: u32) -> i32 {
-  let p = select(CAPACITY, piece, piece < params.K_pieces);
-  let first = vec4u(activations[p], activations[pitch + p], activations[2u * pitch + p], activations[3u * pitch + p]);
-  let second = vec4u(activations[4u * pitch + p], activations[5u * pitch + p], activations[6u * pitch + p],
-                     activations[7u * pitch + p]);
-  return dot32(w, first, second);
+/// Words behind the whole rounds, 0 where there are none.
+fn load_tail(row: u32, first: u32, lane: u32, lanes: u32) -> Tail {
+  var loaded: Tail;
+  let base = min(row, params.rows - 1u) * params.K_pieces;
+  for (var j = 0u; j < TAIL; j++) {
+    let word = first + j * lanes + lane;
+    let at = min(word, 4u * params.K_pieces - 1u);
+    loaded.words[j] = select(0u, weight[base + at / 4u][at % 4u], at == word);
+  }
+  return loaded;
 }
 
-fn dot_chunk(loaded: Chunk, chunk: u32, lane: u32, lanes: u32) -> i32 {
-  var acc = 0;
-  for (var j = 0u; j < PIECES; j++) {
-    acc += dot_piece(loaded.pieces[j], (chunk * PIECES + j) * lanes + lane);
-  }
-  return acc;
+/// The two activation words that weight word `word` of a row meets.
+fn activation_pair(word: u32) -> vec2u {
+  let at = min(word, 4u * params.K_pieces - 1u);
+  let four = activations[at / 2u % 2u * CAPACITY + at / 4u];
+  return select(four.xy, four.zw, at % 2u == 1u);
 }
 
 /// 8 times the sum of the activations that this lane meets in every row.
-fn offset_share(lane: u32, lanes: u32) -> i32 {
+fn offset_share(rounds: u32, lane: u32, lanes: u32) -> i32 {
+  const eights = 0x08080808u;
   var acc = 0;
-  for (var piece = lane; piece < params.K_pieces; piece += lanes) {
-    for (var j = 0u; j < 8u; j++) {
-      acc += dot4I8Packed(activations[j * pitch + piece], 0x08080808u);
-    }
+  for (var round = 0u; round < rounds; round++) {
+    let first = activations[round * lanes + lane];
+    let second = activations[CAPACITY + round * lanes + lane];
+    acc += dot4I8Packed(first.x, eights) + dot4I8Packed(first.y, eights) + dot4I8Packed(first.z, eights)
+      + dot4I8Packed(first.w, eights) + dot4I8Packed(second.x, eights) + dot4I8Packed(second.y, eights)
+      + dot4I8Packed(second.z, eights) + dot4I8Packed(second.w, eights);
+  }
+  for (var word = 4u * rounds * lanes + lane; word < 4u * params.K_pieces; word += lanes) {
+    let pair = activation_pair(word);
+    acc += dot4I8Packed(pair.x, eights) + dot4I8Packed(pair.y, eights);
   }
   return acc;
+}
+
+/// A row's value in y's terms, without the residual.
+fn scaled(sum: i32, row_scale: f32, token_scale: f32, n: u32) -> f32 {
+  var value = f32(sum) * (row_scale * token_scale);
+  if (HAS_BIAS) {
+    value += bias[n];
+  }
+  return value;
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -100,56 +130,71 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         @builtin(local_invocation_index) local: u32, @builtin(subgroup_size) subgroup_size: u32) {
   let lanes = min(subgroup_size, WORKGROUP);
   let lane = local % lanes;
-  let rows_at_once = select(1u, 2u, GATED);
-  let rows_per_turn = WORKGROUP / lanes * rows_at_once;
+  let rows_per_turn = WORKGROUP / lanes * 2u;
   let stride = groups.x * rows_per_turn;
-  let own = local / lanes * rows_at_once;
-  let chunks = (params.K_pieces + PIECES * lanes - 1u) / (PIECES * lanes);
+  let own = group.x * rows_per_turn + local / lanes * 2u;
+  let rounds = params.K_pieces / lanes;
+  let chunks = (rounds + PIECES - 1u) / PIECES;
+  let first_tail = 4u * rounds * lanes;
 
-  var ahead = load_chunk(group.x * rows_per_turn + own, 0u, lane, lanes);
-  if (local < 8u) {
-    activations[local * pitch + CAPACITY] = 0u;
-  }
+  var ahead = load_chunk(own, 0u, lane, lanes);
+  var ahead_below = load_chunk(own + 1u, 0u, lane, lanes);
   let token_scale = quantize_token(local, lane, lanes);
   workgroupBarrier();
-  let offset = offset_share(lane, lanes);
+  let offset = offset_share(rounds, lane, lanes);
 
-  for (var base = group.x * rows_per_turn; base < params.rows; base += stride) {
-    var gate = 0.0;
-    for (var j = 0u; j < rows_at_once; j++) {
-      let row = base + own + j;
-      let n = params.row_start + min(row, params.rows - 1u);
-      let row_scale = scale[n];
-      var before = 0.0;
-      if (ACCUMULATE) {
-        before = y[n];
-      }
-      var acc = -offset;
-      for (var chunk = 0u; chunk < chunks; chunk++) {
-        let current = ahead;
-        if (chunk + 1u < chunks) {
-          ahead = load_chunk(row, chunk + 1u, lane, lanes);
-        } else {
-          ahead = load_chunk(select(base + own + stride, row + 1u, j + 1u < rows_at_once), 0u, lane, lanes);
+  for (var turn = 0u; group.x * rows_per_turn + turn < params.rows; turn += stride) {
+    let row = own + turn;
+    let n = params.row_start + min(row, params.rows - 1u);
+    let n_below = params.row_start + min(row + 1u, params.rows - 1u);
+    let scales = vec2f(scale[n], scale[n_below]);
+    var before = vec2f();
+    if (ACCUMULATE) {
+      before = vec2f(y[n], y[n_below]);
+    }
+    let tail = load_tail(row, first_tail, lane, lanes);
+    let tail_below = load_tail(row + 1u, first_tail, lane, lanes);
+    var acc = -offset;
+    var acc_below = -offset;
+    for (var chunk = 0u; chunk < chunks; chunk++) {
+      let current = ahead;
+      let current_below = ahead_below;
+      let is_last = chunk + 1u == chunks;
+      let next_row = select(row, row + stride, is_last);
+      let next_chunk = select(chunk + 1u, 0u, is_last);
+      ahead = load_chunk(next_row, next_chunk, lane, lanes);
+      ahead_below = load_chunk(next_row + 1u, next_chunk, lane, lanes);
+      for (var j = 0u; j < PIECES; j++) {
+        let round = chunk * PIECES + j;
+        if (round < rounds) {
+          let first = activations[round * lanes + lane];
+          let second = activations[CAPACITY + round * lanes + lane];
+          acc += dot32(current.pieces[j], first, second);
+          acc_below += dot32(current_below.pieces[j], first, second);
         }
-        acc += dot_chunk(current, chunk, lane, lanes);
       }
-      var value = f32(subgroupAdd(acc)) * (row_scale * token_scale);
-      if (HAS_BIAS) {
-        value += bias[n];
-      }
-      if (ACCUMULATE) {
-        value += before;
-      }
-      let is_writer = lane == 0u && row < params.rows;
+    }
+    for (var j = 0u; j < TAIL; j++) {
+      let pair = activation_pair(first_tail + j * lanes + lane);
+      acc += dot8(tail.words[j], pair);
+      acc_below += dot8(tail_below.words[j], pair);
+    }
+    let value = scaled(subgroupAdd(acc), scales.x, token_scale, n);
+    let value_below = scaled(subgroupAdd(acc_below), scales.y, token_scale, n_below);
+    if (lane == 0u && row < params.rows) {
       if (GATED) {
-        if (j == 0u) {
-          gate = value;
-        } else if (is_writer) {
-          y[n / 2u] = silu_gate(gate, value);
-        }
-      } else if (is_writer) {
+        y[n / 2u] = silu_gate(value, value_below);
+      } else if (ACCUMULATE) {
+        y[n] = value + before.x;
+      } else {
         y[n] = value;
+      }
+    }
+    if (!GATED && lane == 0u && row + 1u < params.rows) {
+      if (ACCUMULATE) {
+        y[n_below] = value_below + before.y;
+      } else {
+        y[n_below] = value_below;
       }
     }
   }

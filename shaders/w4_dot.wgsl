@@ -12,3 +12,8 @@ fn dot32(w: vec4u, first: vec4u, second: vec4u) -> i32 {
     + dot4I8Packed(second.x, w.z & low) + dot4I8Packed(second.y, (w.z >> 4u) & low)
     + dot4I8Packed(second.z, w.w & low) + dot4I8Packed(second.w, (w.w >> 4u) & low);
 }
+
+/// 8 products: a word of weights with its two words of activations.
+fn dot8(w: u32, pair: vec2u) -> i32 {
+  return dot4I8Packed(pair.x, w & low) + dot4I8Packed(pair.y, (w >> 4u) & low);
+}

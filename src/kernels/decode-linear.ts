@@ -58,7 +58,7 @@ export interface DecodeLinearTuning {
   readonly threads?: number;
   /** Workgroups at most. */
   readonly groups?: number;
-  /** 16-byte weight loads in flight per invocation, 1 to 8. */
+  /** 16-byte weight loads in flight per invocation and row, 1 to 6. */
   readonly pieces?: number;
 }
 
@@ -81,14 +81,24 @@ export interface DecodeLinearArgs {
 }
 
 /** Large workgroups, one for each of about 132 cores: a token is quantized once in each. */
-function defaultTuning(gpu: Gpu): Required<DecodeLinearTuning> {
-  const most = gpu.device.limits.maxComputeInvocationsPerWorkgroup;
-  const threads = Math.min(1024, Math.floor(most / 256) * 256);
-  return { threads, groups: (132 * 1024) / threads, pieces: 5 };
+function defaultTuning(gpu: Gpu, inputs: number): Required<DecodeLinearTuning> {
+  const threads = Math.min(512, Math.floor(gpu.device.limits.maxComputeInvocationsPerWorkgroup / 256) * 256);
+  const rounds = Math.max(1, Math.floor(inputs / 32 / 32)); // of subgroups of 32
+  const pieces = [4, 3, 5, 2, 1].find((count) => rounds % count === 0)!;
+  return { threads, groups: (132 * 512) / threads, pieces };
 }
 
-/** Subgroups that share a row count in the grid; larger ones find fewer rows, smaller ones walk more. */
-const rowsPerWorkgroup = (threads: number) => threads / 32;
+/** Subgroups of 32 share pairs of rows in the grid; larger ones find fewer rows, smaller ones walk more. */
+const rowsPerWorkgroup = (threads: number) => (2 * threads) / 32;
+
+/** Rounds of 4-byte words behind whole rounds of 16-byte pieces, for the subgroup size that needs most. */
+function tailRounds({ caps }: Gpu, inputs: number): number {
+  let most = 0;
+  for (let lanes = caps.subgroupMinSize; lanes <= caps.subgroupMaxSize; lanes *= 2) {
+    most = Math.max(most, Math.ceil((((inputs / 32) % lanes) * 4) / lanes));
+  }
+  return most;
+}
 
 /** K' up to which a token fits, in steps so that layers of slightly different K' share a pipeline. */
 function capacityPieces(inputs: number): number {
@@ -108,7 +118,7 @@ function stagedWords(length: number): number {
 /** Bytes of workgroup memory of one kernel: the token's integers, reductions, and the token's floats. */
 function workgroupBytes(inputs: number, input: DecodeInput, threads: number): number {
   const staged = input.kind === 'floats' ? 0 : 16 * (stagedWords(floatCount(input)) + 8);
-  return 32 * (capacityPieces(inputs) + 4) + 4 * 256 + threads + staged;
+  return 32 * capacityPieces(inputs) + 4 * 256 + threads + staged;
 }
 
 /** Whether {@link decodeLinear} can take this input on this device; otherwise its parts run one after the other. */
@@ -126,7 +136,7 @@ export function fitsDecodeLinear(gpu: Gpu, inputs: number, input: DecodeInput): 
  */
 export async function decodeLinear(context: KernelContext, args: DecodeLinearArgs): Promise<Op> {
   const { input, inputs, rows, rowStart, outputs, output } = args;
-  const { threads, groups, pieces } = { ...defaultTuning(context.gpu), ...args.tuning };
+  const { threads, groups, pieces } = { ...defaultTuning(context.gpu, inputs), ...args.tuning };
   requireDecodeLinear(context, args, threads, pieces);
   const prologue = prologueOf(input);
   const params = context.arena.uniform('decode_linear.params', {
@@ -138,7 +148,7 @@ export async function decodeLinear(context: KernelContext, args: DecodeLinearArg
     headDim: input.kind === 'attention' ? input.heads.headDim : 0,
     attentionPieces: input.kind === 'attention' ? pieceCount(input.heads) : 0,
   });
-  const most = Math.ceil(rows / (rowsPerWorkgroup(threads) * (output === 'silu-mul' ? 2 : 1)));
+  const most = Math.ceil(rows / rowsPerWorkgroup(threads));
   return makeOp(context, {
     label: `decode_${input.kind}_${output}`,
     source: [quantizeSource, dotSource, siluSource, reduceSource, ...prologue.sources, productSource].join(
@@ -146,7 +156,12 @@ export async function decodeLinear(context: KernelContext, args: DecodeLinearArg
     ),
     enables: ['subgroups'],
     constants: {
-      ...{ WORKGROUP: threads, PIECES: pieces, CAPACITY: capacityPieces(inputs) },
+      ...{
+        WORKGROUP: threads,
+        PIECES: pieces,
+        CAPACITY: capacityPieces(inputs),
+        TAIL: tailRounds(context.gpu, inputs),
+      },
       ...{ HAS_BIAS: Number(args.bias !== null), ACCUMULATE: Number(output === 'accumulate') },
       GATED: Number(output === 'silu-mul'),
       ...prologue.constants,
@@ -232,7 +247,7 @@ function requireDecodeLinear(
     label,
     `threads a multiple of 256 up to ${most}, not ${threads}`,
   );
-  requireShape(pieces >= 1 && pieces <= 8, label, `pieces 1 to 8, not ${pieces}`);
+  requireShape(pieces >= 1 && pieces <= 6, label, `pieces 1 to 6, not ${pieces}`);
   const weightBytes = (rows * inputs) / 2;
   requireShape(weight.size >= weightBytes, label, `weight of ${weightBytes} bytes, not ${weight.size}`);
   requireShape(scale.size >= 4 * outputs, label, `scale of ${4 * outputs} bytes, not ${scale.size}`);
