@@ -218,7 +218,9 @@ function fail(error: unknown): void {
 function recover(error: Error): void {
   const loaded = loadedModel.value;
   const again = loaded && recovery.shouldReload(error, performance.now());
-  fail(again || !loaded ? error : new Error(`${error.message}. It fails again and again: restart the browser`));
+  fail(
+    again || !loaded ? error : new Error(`${error.message}. It fails again and again: restart the browser`),
+  );
   if (again) loadUrl(loaded.url).catch(fail);
 }
 
