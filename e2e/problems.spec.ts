@@ -1,5 +1,5 @@
 import { expect, type Page, test } from '@playwright/test';
-import { ask, expectReady, openPage } from './support';
+import { expectReady, openPage } from './support';
 
 test('an address without a model gets a clear answer, and the page stays usable', async ({ page }) => {
   await openPage(page);
@@ -27,17 +27,6 @@ test('a file with other bytes than the manifest promises is refused by name', as
     /Tokenizer\.json: wrong SHA-256: expected [0-9a-f]{64}, found [0-9a-f]{64}/i,
   );
   await expect(page.getByTestId('status')).toHaveText('error');
-});
-
-test('a GPU process that crashes is told, and Load brings the model back', async ({ page, browser }) => {
-  await openPage(page);
-  const session = await browser.newBrowserCDPSession();
-  await session.send('Browser.crashGpuProcess').catch(() => undefined); // the answer may die with the process
-  await expect(page.getByTestId('status')).toHaveText('error');
-  await expect(page.getByTestId('error')).toContainText('The GPU was lost');
-  await page.getByTestId('load').click();
-  await expectReady(page);
-  expect((await ask(page, 'Hi')).trim()).not.toBe('');
 });
 
 test.describe('without WebGPU the page says what is missing and what helps', () => {

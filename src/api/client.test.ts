@@ -29,7 +29,7 @@ class PortWorker extends EventTarget {
   }
 }
 
-function setup(api: Partial<EngineWorkerApi>) {
+function setup(api: Partial<EngineWorkerApi>, heartbeatMs = 5000) {
   const workers: PortWorker[] = [];
   const failures: Error[] = [];
   const client = new EngineClient({
@@ -38,6 +38,7 @@ function setup(api: Partial<EngineWorkerApi>) {
       return workers.at(-1) as unknown as WorkerLike;
     },
     onFailure: (error) => failures.push(error),
+    heartbeatMs,
   });
   return { client, workers, failures };
 }
@@ -118,5 +119,29 @@ test('a GPU failure without a pending call reaches the listener', async () => {
   await expect
     .poll(() => failures.map(({ name, message }) => `${name}: ${message}`))
     .toEqual(['DeviceLostError: gone']);
+  client.terminate();
+});
+
+test('a worker that hangs is ended after four unanswered questions', async () => {
+  const { client, workers, failures } = setup({ chat: hanging, ping: hanging }, 10);
+  await expect(client.chat(request, () => undefined)).rejects.toMatchObject({
+    name: 'WorkerDiedError',
+    message: "the engine's worker has not answered for 0.04 s and was ended",
+  });
+  expect(workers[0]!.terminated).toBe(true);
+  expect(failures.length).toBe(1);
+});
+
+test('a worker that is busy for long but answers lives', async () => {
+  const reply = { text: 'late' } as WireReply;
+  const { client, workers } = setup(
+    {
+      chat: () => settle(() => new Promise<WireReply>((resolve) => setTimeout(() => resolve(reply), 300))),
+      ping: async () => ({ ok: true, value: undefined }),
+    },
+    10,
+  );
+  expect(await client.chat(request, () => undefined)).toEqual(reply);
+  expect(workers[0]!.terminated).toBe(false);
   client.terminate();
 });
