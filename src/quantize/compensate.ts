@@ -51,7 +51,7 @@ export interface CompensationOptions {
 export const compensationDefaults: CompensationOptions = {
   rank: 'full',
   epochs: 8,
-  rate: 0.02,
+  rate: 0.005,
   decay: 0.01,
   batchRows: 1,
   learnScales: true,
