@@ -95,6 +95,7 @@ export class FileSource {
     const { signal, pause } = this.options;
     const request = { ...file, url: new URL(encodeURIComponent(file.name), this.artifact.url).href };
     this.#onTheWay.add(file);
+    this.report('download');
     const bytes = await downloadFile(request, this.environment.network, {
       ...(signal ? { signal } : {}),
       ...(pause ? { pause } : {}),

@@ -219,7 +219,12 @@ test('deleting a model frees what no other model shares', async () => {
     lastUsedMs: 2000,
   });
   expect((await listStoredModels(environment)).map(({ name }) => name)).toEqual(['other', 'tiny']);
+  for (const { storedBytes, sharedBytes } of await listStoredModels(environment)) {
+    expect(sharedBytes).toBe(storedBytes); // all of it is the other's, too
+    expect(storedBytes).toBeGreaterThan(0);
+  }
   await deleteStoredModel(testUrl, environment);
+  expect((await listStoredModels(environment))[0]!.sharedBytes).toBe(0);
   expect(environment.shardMap.has(shared.sha256)).toBe(true);
   await deleteStoredModel('https://models.test/other/', environment);
   expect(environment.shardMap.size).toBe(0);

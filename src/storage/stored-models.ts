@@ -11,6 +11,8 @@ export interface StoredModelInfo {
   readonly name: string;
   /** Bytes of its files that are stored. */
   readonly storedBytes: number;
+  /** The part of `storedBytes` that other models use, too: deleting this one does not free it. */
+  readonly sharedBytes: number;
   readonly complete: boolean;
   readonly lastUsedMs: number;
 }
@@ -18,13 +20,20 @@ export interface StoredModelInfo {
 /** Stored models, the last used first. */
 export async function listStoredModels({ shards, models }: Stores): Promise<StoredModelInfo[]> {
   const present = new Set(await shards.list());
-  const infos = (await models.list()).map((model) => {
-    const manifest = manifestOf(model);
-    const storedBytes = filesOf(manifest)
-      .filter((file) => present.has(file.sha256))
-      .reduce((sum, file) => sum + file.bytes, 0);
+  const listed = (await models.list()).map((model) => ({ model, manifest: manifestOf(model) }));
+  const infos = listed.map(({ model, manifest }) => {
+    const elsewhere = new Set(
+      listed
+        .filter((other) => other.model !== model)
+        .flatMap((other) => filesOf(other.manifest).map((f) => f.sha256)),
+    );
+    const stored = filesOf(manifest).filter((file) => present.has(file.sha256));
     const { url, complete, lastUsedMs } = model;
-    return { url, name: manifest?.name ?? url, storedBytes, complete, lastUsedMs };
+    return {
+      ...{ url, name: manifest?.name ?? url, complete, lastUsedMs },
+      storedBytes: bytesOf(stored),
+      sharedBytes: bytesOf(stored.filter(({ sha256 }) => elsewhere.has(sha256))),
+    };
   });
   return infos.sort((a, b) => b.lastUsedMs - a.lastUsedMs);
 }
@@ -43,6 +52,10 @@ export async function sweepShards({ shards, models }: Stores): Promise<void> {
   for (const sha256 of await shards.list()) {
     if (!used.has(sha256)) await shards.delete(sha256);
   }
+}
+
+function bytesOf(files: readonly { readonly bytes: number }[]): number {
+  return files.reduce((sum, file) => sum + file.bytes, 0);
 }
 
 /** null when an earlier or later version of this page stored a manifest that this one cannot read. */
