@@ -18,7 +18,8 @@
 // Preceded by quantize.wgsl, w4_dot.wgsl, silu.wgsl, decode_reduce.wgsl and one of decode_norm_static, decode_norm_dynamic
 // and decode_quantize, which bring quantize_token. Preconditions: K' a multiple of 32, at most 32 * CAPACITY;
 // WORKGROUP a multiple of 256;
-// TAIL rounds of words cover what is left of K' behind whole rounds of pieces; GATED: row_start and rows even; invocations form subgroups in the order of their index.
+// TAIL rounds of words cover what is left of K' behind whole rounds of pieces; GATED: row_start and rows even; invocations
+// form subgroups in the order of their index.
 
 struct Params {
   K_pieces: u32, // K' / 32
