@@ -20,6 +20,15 @@ describe.each(capabilitySets)('a GPU that computes rightly passes, with $name', 
   });
 });
 
+test.each([32, 256])(
+  'a rotated model with Hadamard blocks of %i is tested with such blocks',
+  async (downBlock) => {
+    const layout = tinyLayout('mergequant');
+    const rotated: ModelLayout = { ...layout, quant: { ...layout.quant!, hadamard: { downBlock } } };
+    await selfTest(await openNodeGpu(), rotated, 128);
+  },
+);
+
 /** The same GPU with one line of one kernel changed on its way to the driver. */
 async function gpuWithBug(from: RegExp, to: string): Promise<{ gpu: Gpu; changed: () => number }> {
   const gpu = await openNodeGpu({ software: false });

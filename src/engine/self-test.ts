@@ -167,7 +167,8 @@ function smallLayout({ config, scheme, quant, denseDtype }: ModelLayout, context
   const small: LlamaConfig = {
     ...config,
     hiddenSize: 64 + (config.hiddenSize % 8),
-    intermediateSize: 96 + (config.intermediateSize % 8),
+    // the online Hadamard transform works on whole blocks of the size the artifact names
+    intermediateSize: quant?.hadamard ? 2 * quant.hadamard.downBlock : 96 + (config.intermediateSize % 8),
     numLayers: 1,
     numHeads,
     numKvHeads: 1,
