@@ -45,7 +45,7 @@ export function evalReport(table: EvalTable): string {
     '',
     `\`${command}\``,
     '',
-    `${machine}; ${seconds.toFixed(0)} s in all; calibration seeds ${seeds.join(', ')}, ± half their range; ` +
+    `${machine}; ${seconds > 5 ? `${seconds.toFixed(0)} s in all; ` : ''}calibration seeds ${seeds.join(', ')}, ± half their range; ` +
       `${float.windows} windows, ${float.tokens} predicted tokens. Float model: perplexity ${float.ppl.toFixed(3)}; strongest ` +
       `over median channel: q,k,v ${strongest('attn')}, o ${strongest('o')}, gate,up ${strongest('mlp')}, down ${strongest('down')}.`,
     '',

@@ -10,19 +10,32 @@ const textFolder = join(root, '.cache/text');
 const calibration = [join(textFolder, 'calibration.txt'), join(root, 'models/demo-calibration.jsonl')];
 /** The first is what the page opens with. */
 const artifacts = [
-  { id: 'demo-chat-8m-w4a4', name: 'Demo chat 8M, W4A4', scheme: 'mergequant', actBits: 4 },
-  { id: 'demo-chat-8m-w4a8', name: 'Demo chat 8M, W4A8', scheme: 'mergequant', actBits: 8 },
-  { id: 'demo-chat-8m-fp16', name: 'Demo chat 8M, float16', scheme: 'fp16', actBits: null },
+  {
+    id: 'demo-chat-8m-w4a4',
+    name: 'Demo chat 8M, W4A4',
+    scheme: 'mergequant',
+    actBits: 4,
+    flags: ['--hadamard'],
+  },
+  {
+    id: 'demo-chat-8m-w4a8',
+    name: 'Demo chat 8M, W4A8',
+    scheme: 'mergequant',
+    actBits: 8,
+    flags: ['--hadamard', '--gptq-target', 'outputs'],
+  },
+  { id: 'demo-chat-8m-fp16', name: 'Demo chat 8M, float16', scheme: 'fp16', actBits: null, flags: [] },
 ];
 
 const run = (...args) =>
   execFileSync(process.execPath, args, { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] });
 
 run('scripts/demo-text.mjs', textFolder);
-const models = artifacts.map(({ id, name, scheme, actBits }) => {
+const models = artifacts.map(({ id, name, scheme, actBits, flags }) => {
   const folder = `public/models/${id}`;
   const quantized = actBits === null ? [] : ['--act-bits', String(actBits), '--calibration', ...calibration];
-  const args = ['models/demo-chat-8m', '--out', folder, '--name', name, '--scheme', scheme, ...quantized];
+  const chosen = ['--out', folder, '--name', name, '--scheme', scheme, '--greedy', ...flags, ...quantized];
+  const args = ['models/demo-chat-8m', ...chosen];
   const summary = JSON.parse(run('cli/mergequant.mjs', 'prepare', ...args, '--force', '--json'));
   const manifestBytes = readFileSync(join(root, folder, 'manifest.json')).length;
   process.stderr.write(`${folder}: ${summary.bytes} bytes in ${summary.seconds.toFixed(1)} s\n`);

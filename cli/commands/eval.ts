@@ -21,6 +21,10 @@ interface EvalFlags extends Omit<EvalOptions, 'checkpoint'> {
   readonly task?: readonly string[];
 }
 
+function machineName(): string {
+  return `${cpus().length} × ${cpus()[0]?.model ?? 'CPU'}`;
+}
+
 /** A row and a seed: the unit of work. */
 interface Task {
   readonly row: number;
@@ -75,7 +79,7 @@ async function runEval(checkpoint: string, flags: EvalFlags): Promise<void> {
     float,
     results,
     seconds: (performance.now() - start) / 1000,
-    machine: `${cpus().length} × ${cpus()[0]?.model ?? 'CPU'}`,
+    machine: known.machine,
     command: `mergequant ${process.argv.slice(2).join(' ')}`,
   };
   if (flags.report) writeFileSync(flags.report, evalReport(table));
@@ -87,7 +91,7 @@ async function runTasks(checkpoint: string, flags: EvalFlags): Promise<void> {
   limitThreads(Math.max(1, Math.floor(cpus().length / flags.jobs)));
   const rows = suiteRows(flags.suite);
   const run = await EvalRun.create({ ...flags, checkpoint });
-  print(JSON.stringify({ float: run.float() }));
+  print(JSON.stringify({ float: run.float(), machine: machineName() }));
   for (const task of flags.task!) {
     const [row, seed] = task.split(':').map(Number) as [number, number];
     print(JSON.stringify({ result: await run.row(rows[row]!, seed) }));
@@ -98,6 +102,7 @@ async function runTasks(checkpoint: string, flags: EvalFlags): Promise<void> {
 /** Results by row and seed, kept in a file of JSON lines when one is named. */
 class KnownResults {
   float: FloatResult | null = null;
+  machine = machineName();
   readonly results: EvalResult[] = [];
 
   constructor(readonly file: string | undefined) {
@@ -116,8 +121,9 @@ class KnownResults {
   }
 
   #take(line: string): boolean {
-    const message = JSON.parse(line) as { float?: FloatResult; result?: EvalResult };
+    const message = JSON.parse(line) as { float?: FloatResult; machine?: string; result?: EvalResult };
     if (message.float) this.float = message.float;
+    if (message.machine) this.machine = message.machine;
     if (message.result) this.results.push(message.result);
     return message.result !== undefined;
   }

@@ -22,7 +22,8 @@ export interface EvalRow {
 export const suiteNames = ['ladder', 'schemes', 'outliers', 'gptq'] as const;
 export type SuiteName = (typeof suiteNames)[number];
 
-const best: Partial<PrepareOptions> = { weights: 'gptq' };
+/** GPTQ as published, on the float model's activations: the same budget for every scheme. */
+const published = { weights: 'gptq', gptqTarget: 'weights', propagate: 'float' } as const;
 
 function ladder(actBits: ActBits): EvalRow[] {
   const act = { actBits };
@@ -51,8 +52,8 @@ function ladder(actBits: ActBits): EvalRow[] {
     rung('pad + clipping, channel', { ...clipped, clipLoss: 'channel' }),
     rung('pad + clipping, adaptive (Eq. 7)', { ...clipped, clipLoss: 'paper' }),
     rung('pad + clipping, adaptive by output', { ...clipped, clipLoss: 'output' }),
-    rung('pad + clipping + GPTQ', { ...clipped, weights: 'gptq' }),
-    rung('segment + clipping + GPTQ', { ...clipped, reconstruct: 'segment', weights: 'gptq' }),
+    rung('pad + clipping + GPTQ', { ...clipped, ...published }),
+    rung('segment + clipping + GPTQ', { ...clipped, reconstruct: 'segment', ...published }),
     rung('pad + clipping + GPTQ on outputs, quantized inputs', {
       ...clipped,
       weights: 'gptq',
@@ -82,8 +83,8 @@ function weightOnly(): EvalRow[] {
   });
   return [
     row('RTN', { weights: 'rtn' }),
-    row('GPTQ', best),
-    row('GPTQ, ordered', { ...best, gptqOrder: true }),
+    row('GPTQ', published),
+    row('GPTQ, ordered', { ...published, gptqOrder: true }),
   ];
 }
 
@@ -102,7 +103,7 @@ function schemes(): EvalRow[] {
         .filter(([, { smooth }]) => !(hadamard && smooth))
         .map(([name, options]) => ({
           label: `${name}${hadamard ? ', Hadamard' : ''} W4A${actBits}`,
-          options: { ...best, ...options, actBits, hadamard },
+          options: { ...published, ...options, actBits, hadamard },
         })),
     ),
   );
@@ -110,9 +111,17 @@ function schemes(): EvalRow[] {
 
 function outliers(): EvalRow[] {
   const inject: Injection = { kind: 'gamma', factor: 16, share: 0.01 };
-  return (['rtn-dynamic', 'tensor-static', 'mergequant'] as const).flatMap((scheme) => [
-    { label: scheme, options: { ...best, scheme } },
-    { label: `${scheme}, γ × 16 on 1 % of channels`, options: { ...best, scheme }, inject },
+  // What moves by powers of two with the channel: no threshold over all channels, no error sum over unlike units.
+  const invariant = { ...published, scheme: 'mergequant', reconstruct: 'none', clipLoss: 'channel' } as const;
+  const kinds: readonly (readonly [string, Partial<PrepareOptions>])[] = [
+    ['rtn-dynamic', { ...published, scheme: 'rtn-dynamic' }],
+    ['tensor-static', { ...published, scheme: 'tensor-static' }],
+    ['mergequant', { ...published, scheme: 'mergequant' }],
+    ['mergequant, no reconstruction, clip by channel', invariant],
+  ];
+  return kinds.flatMap(([label, options]) => [
+    { label, options },
+    { label: `${label}, γ × 16 on 1 % of channels`, options, inject },
   ]);
 }
 

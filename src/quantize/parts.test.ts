@@ -17,7 +17,14 @@ beforeAll(() => {
   );
   const checkpoint = join(folder, 'checkpoint');
   writeRandomCheckpoint(checkpoint, { numLayers: 3 }, { outliers: { 3: 24 } });
-  options = { ...prepareDefaults, checkpoint, calibration: [text], samples: 4, sequence: 48 };
+  options = {
+    ...prepareDefaults,
+    checkpoint,
+    calibration: [text],
+    samples: 4,
+    sequence: 48,
+    propagate: 'float',
+  };
 });
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

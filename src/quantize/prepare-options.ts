@@ -88,7 +88,8 @@ export function methodOf(options: PrepareOptions, config: LlamaConfig, calibrate
 /** The method's weight quantizer; without calibration tokens only rounding to nearest is possible. */
 function weightQuantizer(options: PrepareOptions, calibrated: boolean): WeightQuantizer {
   if (weightMethodOf(options, calibrated) === 'rtn') return roundToNearest;
-  const { gptqOrder: order = gptqDefaults.order, gptqTarget: target = gptqDefaults.target } = options;
+  const { gptqOrder: order = gptqDefaults.order } = options;
+  const target = gptqTargetOf(options);
   return gptqQuantizer({ ...gptqDefaults, order, target });
 }
 
@@ -100,9 +101,24 @@ export function clipLossOf({ clipLoss, actBits }: PrepareOptions): ClipLoss {
   return clipLoss ?? (actBits === 4 ? 'paper' : 'output');
 }
 
+/**
+ * 4-bit activations: GPTQ is fitted to what the quantized layers emit and to the float model's outputs, which measured best.
+ * Independent parts (`layers`) know the float model only, and with 8 bits it makes no difference.
+ */
+export function propagationOf(options: PrepareOptions): Propagation {
+  if (options.compensation) return 'quantized';
+  if (options.propagate) return options.propagate;
+  return options.actBits === 4 && options.weights !== 'rtn' && !options.layers ? 'quantized' : 'float';
+}
+
+export function gptqTargetOf(options: PrepareOptions): GptqOptions['target'] {
+  if (options.gptqTarget) return options.gptqTarget;
+  return propagationOf(options) === 'quantized' && !options.compensation ? 'outputs' : 'weights';
+}
+
 export function calibratorOptions(options: PrepareOptions, method: Method): LayerCalibratorOptions {
   const { seed, spill = null } = options;
-  const propagate = options.compensation ? 'quantized' : (options.propagate ?? 'float');
+  const propagate = propagationOf(options);
   const keepRows = method.quantizeWeights !== roundToNearest;
   return { seed, rounding: method, hadamard: method.hadamard, propagate, keepRows, spill };
 }

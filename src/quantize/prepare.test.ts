@@ -58,6 +58,8 @@ function setup(
     ...prepareDefaults,
     samples: 8,
     sequence: 64,
+    // the probe's random tokens are nothing like the calibration text, which GPTQ would be fitted to
+    weights: 'rtn',
     calibration: [text, chat],
     checkpoint,
     out: freshPath(),

@@ -16,8 +16,10 @@ import { parseTokenizer, readCalibration, readTokenizerFiles } from './prepare-i
 import {
   calibratorOptions,
   clipLossOf,
+  gptqTargetOf,
   methodOf,
   type PrepareOptions,
+  propagationOf,
   weightMethodOf,
 } from './prepare-options';
 import { CalibrationMissingError, type Method, quantizeLayer } from './quantize-layer';
@@ -103,6 +105,14 @@ function provenance(options: PrepareOptions, set: CalibrationSet | null): Record
     tool: `mergequant-web ${version}`,
     checkpoint: basename(resolve(options.checkpoint)),
     weights: options.scheme === 'fp16' ? 'float16' : weightMethodOf(options, set !== null),
+    ...(set &&
+      weightMethodOf(options, true) === 'gptq' && {
+        gptq: {
+          target: gptqTargetOf(options),
+          order: options.gptqOrder ?? false,
+          propagate: propagationOf(options),
+        },
+      }),
     ...(options.compensation && { compensation: options.compensation.settings }),
     ...(set && {
       calibration: {
