@@ -85,6 +85,7 @@ export class EngineHost {
       let session = await this.#openSession();
       const contextLength = request.contextLength ?? artifact.manifest.config.maxPositionEmbeddings;
       checkLimits(artifact.manifest, contextLength, session.gpu.device.limits);
+      onProgress({ phase: 'self-test', doneBytes: 0, totalBytes: 0 });
       const checked = await this.#checkGpu(session, artifact, contextLength);
       session = checked.session;
       signal.throwIfAborted();
