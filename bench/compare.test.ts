@@ -34,6 +34,13 @@ describe('compareFiles', () => {
     expect(compareFiles(run(noisy), run(slow))[0]!.verdict).toBe('worse');
   });
 
+  test('what equal runs differed by before is noise, however calm each was', () => {
+    const history = [run(figure('decode/a', 40)), run(figure('decode/a', 105))];
+    const [before, after] = [run(figure('decode/a', 100)), run(figure('decode/a', 50))];
+    expect(compareFiles(before, after)[0]!.verdict).toBe('worse');
+    expect(compareFiles(before, after, history)[0]!).toMatchObject({ verdict: 'same', noise: 0.65 });
+  });
+
   test('figures of one run only, of no direction or of another clock are left out', () => {
     const before = run(
       figure('decode/a', 1),

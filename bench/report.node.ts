@@ -6,7 +6,7 @@ import { renderToStaticMarkup } from 'preact-render-to-string';
 import { BarChart, TimelineChart } from './charts';
 import type { BenchFile } from './figures';
 import { benchFileName } from './results-folder.node';
-import { type AdapterFigures, byAdapter, summaryOf } from './summary';
+import { type AdapterFigures, adapterFigures, byAdapter, summaryOf } from './summary';
 import { numberText, type View } from './view';
 import { viewsOf } from './views';
 
@@ -47,9 +47,12 @@ export function buildReport(files: readonly BenchFile[], folder: string): Report
     '',
     'Written by `npm run bench:report` from the files in `bench/results`; do not edit. Medians, least and most in',
     'parentheses. `gpu` figures come from timestamp queries, `wall` figures from the CPU’s clock.',
+    '',
+    'The spread in parentheses, and every "within noise" below, is of samples within one run. Equal runs can lie much further',
+    'apart: read a figure together with its range over the stored runs.',
   ];
   for (const [adapter, group] of byAdapter(files)) {
-    lines.push('', `## ${adapter}`, '', ...summaryLines(summaryOf(group)[adapter]!));
+    lines.push('', `## ${adapter}`, '', ...summaryLines(summaryOf(group)[adapter]!, group));
     for (const file of newestPerRuntime(group)) lines.push(...fileLines(file, folder, charts));
   }
   if (files.length === 0) lines.push('', 'No results are stored yet.');
@@ -65,13 +68,18 @@ function newestPerRuntime(group: readonly BenchFile[]): BenchFile[] {
   });
 }
 
-function summaryLines(figures: AdapterFigures): string[] {
+/** The newest figure, and how far the stored runs lie apart: more than the spread within any one of them. */
+function summaryLines(figures: AdapterFigures, group: readonly BenchFile[]): string[] {
   const keys = Object.keys(summaryTitles) as (keyof AdapterFigures)[];
+  const runs = group.map((file) => adapterFigures([file]));
   const rows = keys.map((key) => {
     const value = figures[key];
-    return [summaryTitles[key], value === null ? 'not measured' : numberText(value)];
+    const values = runs.flatMap((run) => run[key] ?? []);
+    const range = `${numberText(Math.min(...values))} – ${numberText(Math.max(...values))}`;
+    const all = values.length > 0 ? [range, String(values.length)] : ['–', '0'];
+    return [summaryTitles[key], value === null ? 'not measured' : numberText(value), ...all];
   });
-  return markdownTable(['figure', 'value'], rows);
+  return markdownTable(['figure', 'newest run', 'range over stored runs', 'runs'], rows);
 }
 
 function fileLines(file: BenchFile, folder: string, charts: Chart[]): string[] {

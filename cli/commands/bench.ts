@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { baselineFor, type Comparison, compareFiles } from '../../bench/compare';
+import { baselineFor, type Comparison, compareFiles, isAlike } from '../../bench/compare';
 import { type BenchFile, type SuiteName, suiteNames } from '../../bench/figures';
 import { readBenchFile, readBenchFolder, writeBenchFile } from '../../bench/results-folder.node';
 import { runBench } from '../../bench/run';
@@ -133,10 +133,10 @@ interface CompareFlags {
 
 async function compareCommand(path: string, flags: CompareFlags): Promise<void> {
   const after = await readBenchFile(path);
-  const before = flags.baseline
-    ? await readBenchFile(flags.baseline)
-    : baselineFor(after, await readBenchFolder(flags.results));
-  const comparisons = compareFiles(before, after);
+  const stored = await readBenchFolder(flags.results);
+  const before = flags.baseline ? await readBenchFile(flags.baseline) : baselineFor(after, stored);
+  const history = stored.filter((file) => isAlike(file, after) && file.date < after.date);
+  const comparisons = compareFiles(before, after, history);
   const changed = comparisons.filter(({ verdict }) => verdict !== 'same');
   print(`${after.adapterName}: ${after.date} against ${before.date}`);
   print(changed.length > 0 ? comparisonTable(changed) : 'no change beyond the noise');

@@ -16,7 +16,7 @@ export function ResultView({ file }: { readonly file: BenchFile }) {
       <p>
         Measured on <strong data-testid="bench-adapter">{file.adapterName}</strong> with{' '}
         {features.join(', ') || 'no optional feature'}; medians of {file.request.samples}, least and most in
-        parentheses.
+        parentheses. Noise is judged within this run; run again to see how far runs lie apart.
       </p>
       <div class="bench-actions">
         <button
