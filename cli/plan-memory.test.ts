@@ -5,8 +5,8 @@ import { schemeNames } from '../src/format/scheme';
 import type { ModelLayout } from '../src/format/tensors';
 import { BufferArena } from '../src/gpu/arena';
 import { openNodeGpu } from '../src/gpu/node';
+import { randomModel, uploadModel } from '../src/model/reference-model';
 import { createScratch } from '../src/model/scratch';
-import { randomModel, uploadModel } from '../src/model/testing';
 
 test.each(schemeNames)('the plan of a %s model is what the engine allocates', async (scheme) => {
   const layout: ModelLayout = tinyLayout(scheme);

@@ -18,6 +18,14 @@ const artifacts = [
     flags: ['--hadamard'],
   },
   {
+    // The paper's method without rotation: dimension reconstruction by index gather (Eq. 6).
+    id: 'demo-chat-8m-w4a4-gather',
+    name: 'Demo chat 8M, W4A4 unrotated',
+    scheme: 'mergequant',
+    actBits: 4,
+    flags: [],
+  },
+  {
     id: 'demo-chat-8m-w4a8',
     name: 'Demo chat 8M, W4A8',
     scheme: 'mergequant',

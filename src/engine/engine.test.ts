@@ -6,7 +6,7 @@ import type { ModelLayout } from '../format/tensors';
 import { openNodeGpu } from '../gpu/node';
 import { capabilitySets } from '../kernels/testing';
 import { forwardRef } from '../model/forward.ref';
-import { randomModel, uploadModel } from '../model/testing';
+import { randomModel, uploadModel } from '../model/reference-model';
 import { Engine } from './engine';
 import { ContextFullError, EngineBusyError, InvalidRequestError } from './errors';
 import { Evaluator } from './evaluate';
@@ -43,8 +43,20 @@ function layout(scheme: SchemeName, actBits: 4 | 8 = 8, overrides: Partial<Llama
   const isStatic = scheme === 'tensor-static' || scheme === 'mergequant-static';
   const spec = isStatic ? { ...layer, oAct: 0.02, downAct: 0.01 } : layer;
   const layers = Array.from({ length: full.numLayers }, () => spec);
-  const quant = { actBits, weightBits: 4 as const, reconstruct: 'segment' as const, alpha: 5, layers };
+  const quant = {
+    actBits,
+    weightBits: 4 as const,
+    reconstruct: 'segment' as const,
+    alpha: 5,
+    hadamard: null,
+    layers,
+  };
   return { config: full, scheme, quant, denseDtype: 'F16' };
+}
+
+/** The same with a Walsh–Hadamard transform in front of down_proj. */
+function rotated(of: ModelLayout): ModelLayout {
+  return { ...of, quant: { ...of.quant!, hadamard: { downBlock: 4 } } };
 }
 
 const options = (changes: Partial<GenerateOptions> = {}): GenerateOptions => ({
@@ -89,6 +101,7 @@ describe.each(capabilitySets)('whole passes with $name', async ({ options: gpuOp
     { name: 'mergequant 8', of: layout('mergequant', 8), allowed: 0.05 },
     { name: 'mergequant-static 8', of: layout('mergequant-static', 8), allowed: 0.05 },
     { name: 'mergequant 4', of: layout('mergequant', 4), allowed: 0.3 },
+    { name: 'mergequant 8 hadamard', of: rotated(layout('mergequant', 8)), allowed: 0.05 },
   ])('$name: every token’s NLL as in the float64 reference', async ({ of, allowed }) => {
     const model = randomModel(of, 3);
     const engine = await Engine.create(gpu, await uploadModel(gpu, model), { chunkTokens: 16 });
