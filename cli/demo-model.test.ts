@@ -88,7 +88,7 @@ describe('the mergequant command', () => {
         '--window',
         '256',
         '--max-windows',
-        '2',
+        '1',
         '--json',
       ];
       return JSON.parse((await mergequant(...args)).stdout) as {

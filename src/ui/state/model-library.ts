@@ -1,7 +1,7 @@
 /** What the model manager shows: every model this page knows of, what it takes, and whether it is on this device. */
 import { computed, signal } from '@preact/signals';
 import type { Manifest } from '../../format/manifest';
-import { planMemory } from '../../format/memory-plan';
+import { chunkTokensFor, planMemory } from '../../format/memory-plan';
 import { parseManifestText } from '../../storage/manifest-text';
 import { catalog, deleteStored, otherModels, refreshStored, storedModels } from './model';
 import { addedUrls, lastModelUrl } from './preferences';
@@ -122,7 +122,7 @@ export function fitOf(manifest: Manifest, limits: GpuLimits | null): ModelFit {
     quant,
     denseDtype,
     contextLength,
-    chunkTokens: Math.min(256, contextLength),
+    chunkTokens: Math.min(chunkTokensFor(mostBytes ?? 0), contextLength),
     ...(mostBytes ? { bindingBytes: mostBytes } : {}),
   });
   const { label, bytes } = plan.largestBinding;

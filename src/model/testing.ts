@@ -1,2 +1,0 @@
-/** Test models; they are shared with the self-test. */
-export * from './reference-model';
