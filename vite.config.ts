@@ -6,7 +6,7 @@ import {
   developmentNonce,
   pagePolicy,
   securityHeaders,
-} from './scripts/security-headers';
+} from './scripts/security-headers.ts';
 import { serviceWorker } from './scripts/service-worker.mjs';
 
 /** Puts the policy into the built page, for hosts that set no headers. */
