@@ -5,7 +5,7 @@ const firstPrompts = [
   'I want to find a restaurant in San Jose.',
   'What is the weather like in Chicago today?',
   'Can you play some rock music?',
-  'Who are you?',
+  'I need a flight from Boston to Paris next Friday.',
 ];
 
 /** The empty page: what this is, what the model can do, and something to begin with. */
