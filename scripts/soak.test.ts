@@ -12,7 +12,7 @@ test(`${replies} replies with cancels, reloads and faults are the reference's, a
   const report = await soak({
     replies,
     seed: Number(process.env.SOAK_SEED ?? 1),
-    maxTokens: 12,
+    maxTokens: Number(process.env.SOAK_TOKENS ?? 12),
     lostDevices,
     ...(folder ? { folder } : {}),
   });
