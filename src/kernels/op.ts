@@ -20,6 +20,14 @@ export interface Op {
   readonly bindGroup: GPUBindGroup;
   /** Workgroup counts for a pass over `numTokens` tokens. */
   readonly grid: (numTokens: number) => Grid;
+  /** What is complete once this operation has run, where that is something to look at. */
+  readonly completes?: LayerPoint;
+}
+
+/** A point of a pass: after a layer's q,k,v product, its attention half, SwiGLU's gate, or all of it (−1: the embedding). */
+export interface LayerPoint {
+  readonly layer: number;
+  readonly stage: 'qkv' | 'attention' | 'gated' | 'output';
 }
 
 export interface OpSpec extends PipelineSpec {
@@ -38,6 +46,18 @@ export async function makeOp(context: KernelContext, spec: OpSpec): Promise<Op> 
   const layout = pipeline.getBindGroupLayout(0);
   const bindGroup = context.gpu.device.createBindGroup({ label: spec.label, layout, entries });
   return { label: spec.label, pipeline, bindGroup, grid: spec.grid };
+}
+
+/** The same operations, the last of them marked as completing `point`. */
+export function completing(
+  ops: readonly Promise<Op | readonly Op[]>[],
+  layer: number,
+  stage: LayerPoint['stage'],
+): Promise<Op[]> {
+  return Promise.all(ops).then((built) => {
+    const flat = built.flat();
+    return flat.map((op, i) => (i === flat.length - 1 ? { ...op, completes: { layer, stage } } : op));
+  });
 }
 
 /** Records one dispatch; a grid with an empty side records nothing. */

@@ -14,7 +14,7 @@ import {
   type Quantizer,
 } from '../kernels/decode-linear';
 import { embed } from '../kernels/embed';
-import type { KernelContext, Op } from '../kernels/op';
+import { completing, type KernelContext, type Op } from '../kernels/op';
 import { siluHadamard } from '../kernels/silu-hadamard';
 import type { Scratch } from './scratch';
 import type { Int4Matrix, Matrix, ModelWeights, NormWeights } from './weights';
@@ -60,9 +60,10 @@ export async function buildDecodeLayers(
   const { hiddenSize, intermediateSize, numHeads, numKvHeads, headDim } = config;
   const { step, ids, x, qkv, gateUp, activated, rope: table, partials, contextLength } = scratch;
   const actBits = quant!.actBits;
-  const ops: Promise<Op>[] = weights.embed.blocks.map(({ rowStart, rows, weight }) =>
+  const embedding = weights.embed.blocks.map(({ rowStart, rows, weight }) =>
     embed(context, { hiddenSize, rowStart, rows, dtype: weights.embed.dtype, step, ids, table: weight, x }),
   );
+  const ops: Promise<Op | readonly Op[]>[] = [completing(embedding, -1, 'output')];
   const product = (name: LayerProduct, { matrix, input, output, y }: Product) => {
     const { inputs, outputs, scale, bias, blocks } = matrix as Int4Matrix;
     return blocks.map((block) =>
@@ -77,17 +78,18 @@ export async function buildDecodeLayers(
     const { keys: keyCache, values: valueCache } = scratch.kvCache[layer]!;
     const products = layerProducts(weights, scratch, layer);
     const heads = { numHeads, numKvHeads, headDim, contextLength };
-    ops.push(...product('qkv', products.qkv));
+    ops.push(completing(product('qkv', products.qkv), layer, 'qkv'));
     ops.push(attentionDecode(context, { ...heads, step, qkv, table, keyCache, valueCache, partials }));
-    ops.push(...product('o', products.o));
-    ops.push(...product('gateUp', products.gateUp));
+    ops.push(completing(product('o', products.o), layer, 'attention'));
+    const gated: Promise<Op>[] = product('gateUp', products.gateUp);
     if (quant?.hadamard) {
       const { downBlock: block } = quant.hadamard;
-      ops.push(siluHadamard(context, { ffnSize: intermediateSize, block, step, gateUp, y: activated }));
+      gated.push(siluHadamard(context, { ffnSize: intermediateSize, block, step, gateUp, y: activated }));
     }
-    ops.push(...product('down', products.down));
+    ops.push(completing(gated, layer, 'gated'));
+    ops.push(completing(product('down', products.down), layer, 'output'));
   });
-  return Promise.all(ops);
+  return (await Promise.all(ops)).flat();
 }
 
 function layerProducts(

@@ -16,7 +16,7 @@ interface Operand {
 }
 
 /** Rounds half to even, as WGSL does. */
-function roundEven(value: number): number {
+export function roundEven(value: number): number {
   const floor = Math.floor(value);
   const rest = value - floor;
   if (rest !== 0.5) return Math.round(value);
@@ -172,7 +172,7 @@ class ReferenceModel {
 }
 
 /** Weight k of a packed row: offset binary, low nibbles first (docs/FORMAT.md). */
-function nibble(words: Uint32Array, rowStart: number, k: number): number {
+export function nibble(words: Uint32Array, rowStart: number, k: number): number {
   const word = words[rowStart + (k >> 3)]!;
   const shift = 8 * (k & 3) + ((k & 7) < 4 ? 0 : 4);
   return ((word >>> shift) & 15) - 8;

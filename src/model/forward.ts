@@ -4,7 +4,7 @@ import { type AttentionArgs, attention, attentionSplit, pieceCount } from '../ke
 import { embed } from '../kernels/embed';
 import { linearDense } from '../kernels/linear-dense';
 import { linearW4 } from '../kernels/linear-w4';
-import type { KernelContext, Op } from '../kernels/op';
+import { completing, type KernelContext, type Op } from '../kernels/op';
 import { quantDynamic } from '../kernels/quant-dynamic';
 import { quantStatic } from '../kernels/quant-static';
 import { rmsnorm } from '../kernels/rmsnorm';
@@ -50,7 +50,7 @@ export async function buildLayers(
   const projection = schemeModes[scheme].projection;
   const pass: Pass = { context, scratch, kind, eps, hiddenSize, actBits: quant?.actBits ?? 8, projection };
   const heads = { numHeads, numKvHeads, headDim, contextLength };
-  const ops: Ops = weights.embed.blocks.map(({ rowStart, rows, weight }) =>
+  const embedding = weights.embed.blocks.map(({ rowStart, rows, weight }) =>
     embed(context, {
       hiddenSize,
       rowStart,
@@ -62,20 +62,21 @@ export async function buildLayers(
       x,
     }),
   );
+  const ops: Ops = [completing(embedding, -1, 'output')];
   weights.layers.forEach((layer, index) => {
     const { keys: keyCache, values: valueCache } = scratch.kvCache[index]!;
     const spec = quant?.layers[index];
     ops.push(...norm(pass, layer.attnNorm, layer.qkv, spec?.attnAct ?? 1));
-    ops.push(...linear(pass, layer.qkv, scratch.normed, qkv, false));
+    ops.push(completing(linear(pass, layer.qkv, scratch.normed, qkv, false), index, 'qkv'));
     ops.push(ropeAppend(context, { ...heads, step, qkv, table: rope, keyCache, valueCache }));
     ops.push(...attend(pass, { ...heads, step, qkv, keyCache, valueCache, out: attended }));
     ops.push(...quantize(pass, layer.o, attended, numHeads * headDim, spec?.oAct ?? 1));
-    ops.push(...linear(pass, layer.o, attended, x, true));
+    ops.push(completing(linear(pass, layer.o, attended, x, true), index, 'attention'));
     ops.push(...norm(pass, layer.mlpNorm, layer.gateUp, spec?.mlpAct ?? 1));
     const gate = { ffnSize: intermediateSize, step, gateUp, y: activated };
-    ops.push(...gatedInput(pass, layer.gateUp, gate, quant?.hadamard?.downBlock));
+    ops.push(completing(gatedInput(pass, layer.gateUp, gate, quant?.hadamard?.downBlock), index, 'gated'));
     ops.push(...quantize(pass, layer.down, activated, intermediateSize, spec?.downAct ?? 1));
-    ops.push(...linear(pass, layer.down, activated, x, true));
+    ops.push(completing(linear(pass, layer.down, activated, x, true), index, 'output'));
   });
   return (await Promise.all(ops)).flat();
 }
