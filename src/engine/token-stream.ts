@@ -1,62 +1,42 @@
 /** Tokens in flight: passes are submitted ahead, their token ids come back asynchronously and in order. */
+import { ReadbackQueue } from './readback';
 
 /** Work to keep queued ahead of the GPU, so that it never waits for the CPU. */
 const queuedMs = 20;
 
 /** Reads one u32 per submitted pass out of `history`, without stalling the queue. */
 export class TokenReader {
-  readonly #free: GPUBuffer[] = [];
-  readonly #all: GPUBuffer[] = [];
-  readonly #pending: { readonly buffer: GPUBuffer; readonly mapped: Promise<undefined> }[] = [];
+  readonly #queue: ReadbackQueue;
 
   constructor(
-    readonly device: GPUDevice,
+    device: GPUDevice,
     readonly history: GPUBuffer,
     readonly historyCapacity: number,
-  ) {}
-
-  get inFlight(): number {
-    return this.#pending.length;
+  ) {
+    this.#queue = new ReadbackQueue(device, 'token', 4);
   }
 
   /** Records the copy of token number `generated`; call {@link submitted} after the submit. */
   encode(encoder: GPUCommandEncoder, generated: number): GPUBuffer {
-    const buffer = this.#free.pop() ?? this.#create();
-    encoder.copyBufferToBuffer(this.history, 4 * (generated % this.historyCapacity), buffer, 0, 4);
-    return buffer;
+    return this.#queue.encode(encoder, this.history, 4 * (generated % this.historyCapacity));
   }
 
   submitted(buffer: GPUBuffer): void {
-    const mapped = buffer.mapAsync(0x1); // READ
-    mapped.catch(() => undefined); // awaited in `next`; never an unhandled rejection
-    this.#pending.push({ buffer, mapped });
+    this.#queue.submitted(buffer);
   }
 
   /** The oldest token in flight. */
-  async next(): Promise<number> {
-    const { buffer, mapped } = this.#pending.shift()!;
-    await mapped;
-    const id = new Uint32Array(buffer.getMappedRange())[0]!;
-    buffer.unmap();
-    this.#free.push(buffer);
-    return id;
+  next(): Promise<number> {
+    return this.#queue.next((data) => new Uint32Array(data)[0]!);
   }
 
   /** Waits for everything in flight and forgets it. */
-  async drain(): Promise<void> {
-    while (this.#pending.length > 0) await this.next();
+  drain(): Promise<void> {
+    return this.#queue.drain();
   }
 
   destroy(): void {
-    for (const buffer of this.#all.splice(0)) buffer.destroy();
-    this.#free.length = 0;
-    this.#pending.length = 0;
-  }
-
-  #create(): GPUBuffer {
-    const buffer = this.device.createBuffer({ label: 'token', size: 4, usage: 0x1 | 0x8 }); // MAP_READ | COPY_DST
-    this.#all.push(buffer);
-    return buffer;
+    this.#queue.destroy();
   }
 }
 
