@@ -24,6 +24,9 @@ import {
   InvalidRequestError,
   NonFiniteLogitsError,
 } from './errors';
+import { checkLogitBias, Guidance, isGuided, logitsReadback } from './guidance';
+import { drawnLogprobs } from './logprobs';
+import type { ReadbackQueue } from './readback';
 import { flightDepth, TokenReader } from './token-stream';
 import type { FinishReason, GenerateOptions, ReplyStats, SamplingOptions } from './types';
 
@@ -75,6 +78,11 @@ export class Engine {
   /** Long passes fill a large GPU; on a slow one they would hold up a cancel, and the system's display. */
   #passTokens = firstPassTokens;
   readonly #reader: TokenReader;
+  /** Made by the first reply that asks for a bias, a constraint, or log-probabilities. */
+  #guidance: Guidance | null = null;
+  #logitsReadback: ReadbackQueue | null = null;
+  /** Where the running reply's logits are copied to; null when nobody wants them. */
+  #logits: ReadbackQueue | null = null;
 
   private constructor(
     readonly gpu: Gpu,
@@ -150,6 +158,8 @@ export class Engine {
   /** Frees the KV cache and scratch, and the weights. */
   destroy(): void {
     this.#reader.destroy();
+    this.#logitsReadback?.destroy();
+    this.#guidance?.destroy();
     this.context.arena.destroy();
     this.weights.arena.destroy();
   }
@@ -158,7 +168,7 @@ export class Engine {
    * Generates a reply token by token, a stop token included. What the cache already holds of the prompt is not computed
    * again. Answering a token with `next(true)` ends the reply there as if it were a stop token; leaving the loop early or
    * aborting `signal` leaves the engine ready for the next reply, too.
-   * @throws InvalidRequestError, SamplingParameterError, ContextFullError, EngineBusyError, NonFiniteLogitsError, DeviceLostError, GpuOperationError
+   * @throws InvalidRequestError, SamplingParameterError, LogitBiasError, ContextFullError, EngineBusyError, NonFiniteLogitsError, DeviceLostError, GpuOperationError
    */
   async *generate(promptIds: readonly number[], options: GenerateOptions): TokenStream {
     this.#checkRequest(promptIds, options);
@@ -173,6 +183,7 @@ export class Engine {
       throw this.#lost === null ? error : new DeviceLostError(`the GPU device was lost (${this.#lost})`);
     } finally {
       await this.#reader.drain().catch(() => undefined);
+      await this.#logits?.drain().catch(() => undefined);
       this.#busy = false;
       const error = await device.popErrorScope().catch(() => null);
       if (error) {
@@ -183,7 +194,8 @@ export class Engine {
     }
   }
 
-  #checkRequest(promptIds: readonly number[], { sampling, maxTokens }: GenerateOptions): void {
+  #checkRequest(promptIds: readonly number[], options: GenerateOptions): void {
+    const { sampling, maxTokens } = options;
     if (this.#lost !== null) throw new DeviceLostError(`the GPU device was lost (${this.#lost})`);
     if (this.#busy) throw new EngineBusyError();
     const { vocabSize } = this.weights.layout.config;
@@ -196,13 +208,14 @@ export class Engine {
       throw new InvalidRequestError(`maxTokens: expected a whole number of at least 1, got ${maxTokens}`);
     }
     encodeSampling(sampling);
+    checkLogitBias(options, vocabSize);
     if (promptIds.length > this.contextLength)
       throw new ContextFullError(promptIds.length, this.contextLength);
   }
 
   async *#reply(promptIds: readonly number[], options: GenerateOptions): TokenStream {
     const start = performance.now();
-    const tail = this.#prepareSampler(promptIds, options);
+    const tail = await this.#prepareSampler(promptIds, options);
     const cachedTokens = Math.min(commonPrefix(this.#cached, promptIds), promptIds.length - 1);
     this.#cached.length = cachedTokens;
     const prefilled = await this.#prefill(promptIds, cachedTokens, tail, options.signal);
@@ -234,14 +247,30 @@ export class Engine {
   }
 
   /** Resets the sampler's state for a new reply and picks its operations. */
-  #prepareSampler(promptIds: readonly number[], { sampling }: GenerateOptions): readonly Op[] {
-    const { queue } = this.gpu.device;
-    const counts = new Uint32Array(this.weights.layout.config.vocabSize);
+  async #prepareSampler(promptIds: readonly number[], options: GenerateOptions): Promise<readonly Op[]> {
+    const { sampling } = options;
+    const { device } = this.gpu;
+    const { queue } = device;
+    const { vocabSize } = this.weights.layout.config;
+    const counts = new Uint32Array(vocabSize);
     for (const id of promptIds) counts[id] = 0x80000000;
     queue.writeBuffer(this.sampler.counts, 0, counts);
     queue.writeBuffer(this.sampler.sampling, 0, encodeSampling(sampling));
-    const { head, greedy, sampled } = this.passes;
+    if (options.onLogprobs) this.#logitsReadback ??= logitsReadback(device, vocabSize);
+    this.#logits = options.onLogprobs ? this.#logitsReadback : null;
+    const { head } = this.passes;
+    const { greedy, sampled } = isGuided(options) ? await this.#guide(options) : this.passes;
     return [...head, ...(isPlainGreedy(sampling) ? greedy : sampled)];
+  }
+
+  /** The operations that draw from biased and masked logits, set up for a new reply. */
+  async #guide(options: GenerateOptions): Promise<Guidance> {
+    this.#guidance ??= await Guidance.create(
+      this.context,
+      drawArgs(this.weights, this.scratch, this.sampler),
+    );
+    this.#guidance.begin(options);
+    return this.#guidance;
   }
 
   /** Runs the prompt through the model in chunks; the last one also draws the first token. False when cancelled. */
@@ -284,35 +313,59 @@ export class Engine {
     for (const op of ops) encodeOp(pass, op, numTokens);
     pass.end();
     const staging = generated === null ? null : this.#reader.encode(encoder, generated);
+    const logits = generated === null ? undefined : this.#logits?.encode(encoder, this.scratch.logits);
     device.queue.submit([encoder.finish()]);
     if (staging) this.#reader.submitted(staging);
+    if (logits) this.#logits?.submitted(logits);
   }
 
   /** Keeps passes in flight and yields their tokens until something ends the reply. */
   async *#decode(
     promptIds: readonly number[],
-    { maxTokens, stopTokenIds, signal }: GenerateOptions,
+    options: GenerateOptions,
     tail: readonly Op[],
   ): AsyncGenerator<number, FinishReason> {
+    const { maxTokens, stopTokenIds, signal, constraint } = options;
     const ops = [...this.passes.decode, ...tail];
     const stops = new Set(stopTokenIds);
     // A pass at position p needs p < contextLength; the last token drawn need not be fed again.
     const most = Math.min(maxTokens, this.contextLength - promptIds.length + 1);
     const start = performance.now();
     let issued = 1; // the prefill drew the first
-    let depth = 2;
+    let depth = constraint ? 1 : 2;
+    let unfed: number | null = null; // the last token, as long as no pass feeds it
     for (let received = 0; received < most; received++) {
       if (signal?.aborted) return 'cancelled';
-      for (; issued < most && issued - received < depth; issued++) this.#submit(ops, 1, issued);
+      for (; issued < most && issued - received < depth; issued++) {
+        if (constraint) this.#guidance?.writeMask(constraint);
+        this.#submit(ops, 1, issued);
+        if (unfed !== null) this.#cached.push(unfed);
+        unfed = null;
+      }
       const id = await this.#reader.next();
       if (id === noToken) throw new NonFiniteLogitsError(promptIds.length + received - 1);
-      if (received + 1 < issued) this.#cached.push(id); // a pass that feeds it has been submitted
+      await this.#tellLogprobs(id, options);
+      if (received + 1 === issued) unfed = id;
+      else this.#cached.push(id); // a pass that feeds it has been submitted
+      constraint?.accept(id);
       yield id;
-      if (stops.has(id)) return 'stop';
-      depth = flightDepth((performance.now() - start) / (received + 1));
+      if (stops.has(id) || constraint?.isComplete) return 'stop';
+      if (!constraint) depth = flightDepth((performance.now() - start) / (received + 1));
     }
     return most < maxTokens ? 'context' : 'length';
   }
+
+  async #tellLogprobs(id: number, { onLogprobs, topLogprobs = 0 }: GenerateOptions): Promise<void> {
+    const tell = (data: ArrayBuffer) => drawnLogprobs(new Float32Array(data), id, topLogprobs);
+    if (this.#logits) onLogprobs?.(await this.#logits.next(tell));
+  }
+}
+
+/** What the sampler works on. */
+function drawArgs(weights: ModelWeights, scratch: Scratch, sampler: SamplerBuffers) {
+  const { vocabSize } = weights.layout.config;
+  const { logits, ids, step, contextLength: historyCapacity } = scratch;
+  return { vocabSize, logits, ids, step, historyCapacity, ...sampler };
 }
 
 async function buildPasses(
@@ -321,9 +374,7 @@ async function buildPasses(
   scratch: Scratch,
   sampler: SamplerBuffers,
 ): Promise<Passes> {
-  const { vocabSize } = weights.layout.config;
-  const { logits, ids, step, contextLength: historyCapacity } = scratch;
-  const draw = { vocabSize, logits, ids, step, historyCapacity, ...sampler };
+  const draw = drawArgs(weights, scratch, sampler);
   const [prefill, decode, head, greedy, sampled] = await Promise.all([
     buildLayers(context, weights, scratch, 'matrix'),
     canFuseDecode(context.gpu, weights, scratch)

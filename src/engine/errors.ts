@@ -24,6 +24,19 @@ export class InvalidRequestError extends Error {
   override readonly name = 'InvalidRequestError';
 }
 
+/** A logit bias for a token that does not exist, or one that is no number. */
+export class LogitBiasError extends Error {
+  override readonly name = 'LogitBiasError';
+  readonly param = 'logit_bias';
+  constructor(
+    readonly tokenId: number,
+    readonly expected: string,
+    readonly actual: number,
+  ) {
+    super(`logit_bias of token ${tokenId}: expected ${expected}, got ${actual}`);
+  }
+}
+
 /** The model produced NaN or infinite logits: nothing it says from here on means anything. */
 export class NonFiniteLogitsError extends Error {
   override readonly name = 'NonFiniteLogitsError';

@@ -1,4 +1,5 @@
 /** What the engine takes and returns: token ids only, no text. */
+import type { DrawnLogprobs } from './logprobs';
 
 /** How the next token is drawn. `temperature` 0 is greedy. Filters apply in this order: penalties, temperature, top-k, top-p, min-p. */
 export interface SamplingOptions {
@@ -38,6 +39,24 @@ export interface GenerateOptions {
   readonly maxTokens: number;
   readonly stopTokenIds: readonly number[];
   readonly signal?: AbortSignal;
+  /** OpenAI's: added to the logits of these tokens before penalties and sampling. */
+  readonly logitBias?: ReadonlyMap<number, number>;
+  /** Decides which tokens may come next. One token is in flight then: the mask needs the token before. */
+  readonly constraint?: TokenConstraint;
+  /** With {@link onLogprobs}: how many of the most probable tokens to tell besides the drawn one. */
+  readonly topLogprobs?: number;
+  /** Hears each token's log-probabilities just before the token itself comes. Logits are then read back for every token. */
+  readonly onLogprobs?: (logprobs: DrawnLogprobs) => void;
+}
+
+/** Allows tokens one by one, e.g. those that continue a JSON text. Holds the state of one reply. */
+export interface TokenConstraint {
+  /** Bit v mod 32 of word ⌊v / 32⌋: token v may come next. [⌈V / 32⌉] */
+  mask(): Uint32Array<ArrayBuffer>;
+  /** Takes the token that was drawn. */
+  accept(id: number): void;
+  /** Nothing may follow: the reply ends as if a stop token had come. */
+  readonly isComplete: boolean;
 }
 
 export interface ReplyStats {
