@@ -5,8 +5,8 @@ import { PipelineCache } from '../src/gpu/pipelines';
 import { fillRandom, type RandomContent } from '../src/kernels/fill-random';
 import { encodeOp, type KernelContext, type Op } from '../src/kernels/op';
 import type { BenchRequest, Figure, SuiteName, Timeline, Unit } from './figures';
-import { exactly, type Summary } from './statistics';
-import type { Encode, Timed } from './timing';
+import { exactly, type Summary, summarize } from './statistics';
+import type { Encode, Timed, TimingOptions } from './timing';
 
 /** Tells a listener what is being measured, and of every new figure. */
 export interface BenchListener {
@@ -18,6 +18,7 @@ export class BenchContext {
   readonly figures: Figure[] = [];
   readonly timelines: Timeline[] = [];
   readonly notes: string[] = [];
+  readonly #clockShares: number[] = [];
 
   constructor(
     readonly gpu: Gpu,
@@ -56,8 +57,19 @@ export class BenchContext {
     this.notes.push(text);
   }
 
-  get timing(): { readonly samples: number; readonly signal: AbortSignal | undefined } {
-    return { samples: this.request.samples, signal: this.signal };
+  get timing(): TimingOptions {
+    const onClock = (share: number) => this.#clockShares.push(share);
+    return { samples: this.request.samples, signal: this.signal, onClock };
+  }
+
+  /** Notes the GPU's clock during this suite's samples, where it was watched. */
+  noteClock(): void {
+    if (this.#clockShares.length === 0) return;
+    const { median, least } = summarize(this.#clockShares);
+    const percent = (share: number) => `${(100 * share).toFixed(0)} %`;
+    this.note(
+      `GPU clock during ${this.#clockShares.length} samples, of the highest seen: median ${percent(median)}, least ${percent(least)}`,
+    );
   }
 }
 

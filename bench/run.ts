@@ -51,6 +51,7 @@ export async function runBench(gpu: Gpu, request: BenchRequest, options: BenchOp
     const start = performance.now();
     const error = await suites[suite](bench, options.model).then(() => null, describe);
     options.signal?.throwIfAborted();
+    bench.noteClock();
     const { figures, timelines, notes } = bench;
     results.push({ suite, seconds: (performance.now() - start) / 1000, figures, timelines, notes, error });
   }

@@ -1,6 +1,8 @@
 /** How long recorded GPU work takes: by timestamp queries where the device has them, by the CPU's clock otherwise. */
 import type { Gpu } from '../src/gpu/gpu';
+import { ClockHold } from './clock-hold';
 import { type Summary, summarize } from './statistics';
+import { type PendingTimes, submitTimed } from './timestamps';
 
 export type Encode = (pass: GPUComputePassEncoder) => void;
 
@@ -12,11 +14,15 @@ export interface TimingOptions {
    */
   readonly sampleMs?: number;
   readonly signal?: AbortSignal | undefined;
+  /** Told the clock during each sample, as a share of the highest one seen on the device. */
+  readonly onClock?: (share: number) => void;
 }
 
 export interface Timed {
   /** Microseconds of one execution of what was recorded. */
   readonly us: Summary;
+  /** Of each sample, in order: sample i of candidates timed together was taken within the same few milliseconds. */
+  readonly each: readonly number[];
   readonly clock: 'gpu' | 'wall';
 }
 
@@ -24,88 +30,140 @@ const defaultSampleMs = 5;
 const mostRepeats = 4096;
 /** A pass that takes this long by the CPU's clock is long enough, whatever the GPU's clock says. */
 const longestSampleMs = 200;
-/** Work to run before measuring, so that the GPU's clock has risen. */
-const warmUpMs = 40;
+/** Samples whose command buffers are queued ahead, so that the GPU never idles between two of them. */
+const queuedSamples = 2;
 
 /**
  * Runs `encode` until its time is known. Repetitions in one pass depend on each other as far as their buffers overlap.
  * @throws Error with the GPU's message when the work is invalid; the signal's reason
  */
 export async function timePass(gpu: Gpu, encode: Encode, options: TimingOptions): Promise<Timed> {
-  const { samples, sampleMs = defaultSampleMs, signal } = options;
+  const [timed] = await timePasses(gpu, [encode], options);
+  return timed!;
+}
+
+/**
+ * Times several candidates in turn, a sample of each in every round, so that whatever changes meanwhile changes all of
+ * them. Before each round the GPU's clock is held up by work of its own; see {@link ClockHold}.
+ * @throws Error with the GPU's message when the work is invalid; the signal's reason
+ */
+export async function timePasses(
+  gpu: Gpu,
+  candidates: readonly Encode[],
+  options: TimingOptions,
+): Promise<Timed[]> {
   gpu.device.pushErrorScope('validation');
-  let timed: Timed;
+  let samples: number[][];
   try {
-    await runOnce(gpu, encode, 1);
-    const repeats = await calibrate(gpu, encode, sampleMs);
-    const values: number[] = [];
-    for (let sample = 0; sample < samples; sample++) {
-      signal?.throwIfAborted();
-      values.push((await runOnce(gpu, encode, repeats)) / repeats);
-    }
-    timed = { us: summarize(values), clock: hasGpuClock(gpu) ? 'gpu' : 'wall' };
+    samples = await (hasGpuClock(gpu) ? sampleByTimestamps : sampleByWall)(gpu, candidates, options);
   } finally {
     const error = await gpu.device.popErrorScope();
     // biome-ignore lint/correctness/noUnsafeFinally: the time of work that the GPU refused is worthless
     if (error) throw new Error(`timed work is invalid: ${error.message}`);
   }
-  return timed;
+  const clock = hasGpuClock(gpu) ? 'gpu' : 'wall';
+  return samples.map((each) => ({ us: summarize(each), each, clock }));
 }
 
 /** A software adapter's timestamps are the CPU's clock with detours. */
-function hasGpuClock({ caps }: Gpu): boolean {
+export function hasGpuClock({ caps }: Gpu): boolean {
   return caps.timestampQuery && !caps.software;
 }
 
-/** Repetitions for a sample of `sampleMs`, found by growing them; what that takes also warms the GPU up. */
-async function calibrate(gpu: Gpu, encode: Encode, sampleMs: number): Promise<number> {
-  const start = performance.now();
-  let repeats = 1;
+/** Microseconds of each sample of each candidate. */
+async function sampleByTimestamps(
+  gpu: Gpu,
+  candidates: readonly Encode[],
+  { samples, sampleMs = defaultSampleMs, signal, onClock }: TimingOptions,
+): Promise<number[][]> {
+  const hold = await ClockHold.of(gpu);
+  await hold.raise();
+  const timeOnce = async (encodes: readonly Encode[]) => {
+    const [held, ...us] = await submitTimed(gpu.device, [hold.encode, ...encodes]).read();
+    hold.share(held!);
+    return us;
+  };
+  const repeats = await findRepeats(candidates, sampleMs, timeOnce);
+  const passes = candidates.map((encode, i) => repeated(encode, repeats[i]!));
+  const found: number[][] = candidates.map(() => []);
+  const pending: PendingTimes[] = [];
+  const takeOldest = async () => {
+    const [held, ...us] = await pending.shift()!.read();
+    onClock?.(hold.share(held!));
+    us.forEach((value, i) => {
+      found[i]!.push(value / repeats[i]!);
+    });
+  };
+  await hold.raise();
+  for (let sample = 0; sample < samples; sample++) {
+    if (signal?.aborted) break;
+    pending.push(submitTimed(gpu.device, [hold.encode, ...passes]));
+    if (pending.length > queuedSamples) await takeOldest();
+  }
+  while (pending.length > 0) await takeOldest();
+  signal?.throwIfAborted();
+  return found;
+}
+
+async function sampleByWall(
+  gpu: Gpu,
+  candidates: readonly Encode[],
+  { samples, sampleMs = defaultSampleMs, signal }: TimingOptions,
+): Promise<number[][]> {
+  const timeOnce = async (encodes: readonly Encode[]) => {
+    const us: number[] = [];
+    for (const encode of encodes) us.push(await wallUs(gpu, encode));
+    return us;
+  };
+  const repeats = await findRepeats(candidates, sampleMs, timeOnce);
+  const passes = candidates.map((encode, i) => repeated(encode, repeats[i]!));
+  const found: number[][] = candidates.map(() => []);
+  for (let sample = 0; sample < samples; sample++) {
+    signal?.throwIfAborted();
+    (await timeOnce(passes)).forEach((us, i) => {
+      found[i]!.push(us / repeats[i]!);
+    });
+  }
+  return found;
+}
+
+function repeated(encode: Encode, repeats: number): Encode {
+  return (pass) => {
+    for (let i = 0; i < repeats; i++) encode(pass);
+  };
+}
+
+/** Repetitions of each candidate for a sample of `sampleMs`, found by growing them. */
+async function findRepeats(
+  candidates: readonly Encode[],
+  sampleMs: number,
+  timeOnce: (encodes: readonly Encode[]) => Promise<number[]>,
+): Promise<number[]> {
+  let repeats = candidates.map(() => 1);
   for (;;) {
     const before = performance.now();
-    const us = await runOnce(gpu, encode, repeats);
-    const now = performance.now();
-    const longEnough = us >= 1000 * sampleMs || repeats === mostRepeats || now - before >= longestSampleMs;
-    if (longEnough && (gpu.caps.software || now - start >= warmUpMs)) return repeats;
-    if (longEnough) continue;
-    const wanted = Math.ceil((repeats * 1000 * sampleMs) / Math.max(us, 0.1));
-    repeats = Math.min(mostRepeats, 8 * repeats, Math.max(repeats + 1, wanted));
+    const us = await timeOnce(candidates.map((encode, i) => repeated(encode, repeats[i]!)));
+    const isLong = performance.now() - before >= longestSampleMs * candidates.length;
+    const wanted = repeats.map((count, i) => {
+      if (us[i]! >= 1000 * sampleMs) return count;
+      const needed = Math.ceil((count * 1000 * sampleMs) / Math.max(us[i]!, 0.1));
+      return Math.min(mostRepeats, 8 * count, needed);
+    });
+    if (isLong || wanted.every((count, i) => count <= repeats[i]!)) return repeats;
+    repeats = wanted;
   }
 }
 
-/** Microseconds of one pass with `encode` recorded `repeats` times. */
-async function runOnce(gpu: Gpu, encode: Encode, repeats: number): Promise<number> {
-  return hasGpuClock(gpu) ? runWithTimestamps(gpu, encode, repeats) : runByWall(gpu, encode, repeats);
-}
-
-async function runByWall({ device }: Gpu, encode: Encode, repeats: number): Promise<number> {
+/** Microseconds of one submitted pass by the CPU's clock. */
+async function wallUs({ device }: Gpu, encode: Encode): Promise<number> {
   const encoder = device.createCommandEncoder();
   const pass = encoder.beginComputePass();
-  for (let i = 0; i < repeats; i++) encode(pass);
+  encode(pass);
   pass.end();
   const start = performance.now();
   device.queue.submit([encoder.finish()]);
   await device.queue.onSubmittedWorkDone();
   return 1000 * (performance.now() - start);
-}
-
-async function runWithTimestamps({ device }: Gpu, encode: Encode, repeats: number): Promise<number> {
-  const querySet = device.createQuerySet({ type: 'timestamp', count: 2 });
-  const resolved = device.createBuffer({ size: 16, usage: 0x200 | 0x4 }); // QUERY_RESOLVE | COPY_SRC
-  const staging = device.createBuffer({ size: 16, usage: 0x1 | 0x8 }); // MAP_READ | COPY_DST
-  const encoder = device.createCommandEncoder();
-  const timestampWrites = { querySet, beginningOfPassWriteIndex: 0, endOfPassWriteIndex: 1 };
-  const pass = encoder.beginComputePass({ timestampWrites });
-  for (let i = 0; i < repeats; i++) encode(pass);
-  pass.end();
-  encoder.resolveQuerySet(querySet, 0, 2, resolved, 0);
-  encoder.copyBufferToBuffer(resolved, 0, staging, 0, 16);
-  device.queue.submit([encoder.finish()]);
-  await staging.mapAsync(0x1);
-  const [begin, end] = new BigUint64Array(staging.getMappedRange());
-  const us = Number(end! - begin!) / 1000;
-  for (const resource of [querySet, resolved, staging]) resource.destroy();
-  return us;
 }
 
 /** Milliseconds of `work`, `samples` times after one warm-up. */

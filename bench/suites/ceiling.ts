@@ -1,134 +1,58 @@
 /** What the device can do at best: every other figure is compared with these, from the same run. */
-import { foldGrid, makeOp, type Op } from '../../src/kernels/op';
+import { makeOp, type Op } from '../../src/kernels/op';
 import { type BenchContext, encodeOps, Workbench } from '../bench-context';
+import { ClockHold } from '../clock-hold';
 import { VerificationError } from '../figures';
 import copySource from '../shaders/copy_bandwidth.wgsl?raw';
 import countSource from '../shaders/count_dispatch.wgsl?raw';
-import fillSource from '../shaders/fill_index.wgsl?raw';
-import readSource from '../shaders/read_bandwidth.wgsl?raw';
-import { rateOf, type Summary, scaled } from '../statistics';
-import { type Timed, timePass, timeWall } from '../timing';
+import { exactly, rateOf, type Summary, scaled } from '../statistics';
+import { hasGpuClock, type Timed, timePass, timeWall } from '../timing';
+import {
+  dataBytes,
+  fill,
+  loadsInFlight,
+  readCeiling,
+  vectorBytes,
+  verifySum,
+  workgroup,
+} from './read-ceiling';
 
-const workgroup = 256;
-const vectorBytes = 16;
-const loadsInFlight = 4;
-const fillMultiplier = 2654435761n;
+/** After this long without work a GPU's clock has fallen. */
+const idleMs = 400;
+const rampMs = 400;
 
-/** Figures that other suites divide by. */
-export interface Ceiling {
-  readonly readBytesPerUs: number;
-  /** A dispatch that waits for the one before it, in the same pass. */
-  readonly dispatchUs: number;
-}
-
-const ceilings = new WeakMap<GPUDevice, Ceiling>();
-
-/** The ceiling measured on this device in this run; measures it when the suite has not run. */
-export async function ceilingOf(bench: BenchContext): Promise<Ceiling> {
-  const known = ceilings.get(bench.gpu.device);
-  if (known) return known;
-  bench.step('read bandwidth and dispatch cost');
-  const read = await bestRead(bench);
-  const chain = await dependentDispatches(bench);
-  const ceiling = { readBytesPerUs: read.bytes / read.timed.us.median, dispatchUs: chain.us.median };
-  ceilings.set(bench.gpu.device, ceiling);
-  return ceiling;
-}
-
-/** Read and copy bandwidth, dispatches that wait and that do not, and a submit that is read back. */
+/** Read and copy bandwidth, dispatches that wait and that do not, a submit that is read back, and the clock. */
 export async function runCeiling(bench: BenchContext): Promise<void> {
   bench.step('read bandwidth');
-  const read = await bestRead(bench);
+  const read = await Workbench.use(bench.gpu, (workbench) => readCeiling(bench, workbench));
   bench.add('read', 'GB/s', rateOf(read.timed.us, read.bytes / 1e3), read.timed.clock);
   bench.step('copy bandwidth');
   const copy = await timeCopy(bench);
   bench.add('copy', 'GB/s', rateOf(copy.timed.us, (2 * copy.bytes) / 1e3), copy.timed.clock);
   bench.step('dispatches');
-  const chain = await dependentDispatches(bench);
-  bench.addTime('dispatch-dependent', chain);
+  bench.addTime('dispatch-dependent', await dependentDispatches(bench));
   bench.addTime('dispatch-independent', await independentDispatches(bench));
-  bench.addTime('dispatch-own-pass', await passesOfTheirOwn(bench));
+  bench.add('dispatch-own-pass', 'us', await passesOfTheirOwn(bench), 'wall');
   bench.step('submit and read back');
   const roundTrip = await roundTripMs(bench);
   bench.add('submit-and-read-back', 'ms', roundTrip, 'wall');
-  ceilings.set(bench.gpu.device, {
-    readBytesPerUs: read.bytes / read.timed.us.median,
-    dispatchUs: chain.us.median,
-  });
+  if (hasGpuClock(bench.gpu)) await watchClock(bench);
 }
 
-interface TimedBytes {
-  readonly timed: Timed;
-  readonly bytes: number;
+/** How low the clock is after an idle moment, and how long it takes to rise: why everything is timed behind a hold. */
+async function watchClock(bench: BenchContext): Promise<void> {
+  bench.step('clock');
+  const hold = await ClockHold.of(bench.gpu);
+  await new Promise((resolve) => setTimeout(resolve, idleMs));
+  const samples = await hold.ramp(rampMs);
+  const best = Math.min(...samples.map(({ nsPerStep }) => nsPerStep));
+  const percent = samples.map(({ nsPerStep }) => (100 * best) / nsPerStep);
+  bench.add('clock-after-idle', '%', exactly(percent[0]!), 'gpu');
+  const raised = samples.find((_, i) => percent[i]! >= 97);
+  bench.add('clock-raised-after', 'ms', exactly(raised!.ms), 'wall');
 }
 
-/** Larger than any cache on hardware, small enough to be quick in software. */
-function dataBytes({ gpu }: BenchContext): number {
-  const { maxStorageBufferBindingSize, maxBufferSize } = gpu.device.limits;
-  const wanted = gpu.caps.software ? 2 ** 22 : 2 ** 30;
-  return 2 ** Math.floor(Math.log2(Math.min(wanted, maxStorageBufferBindingSize, maxBufferSize)));
-}
-
-async function fill(workbench: Workbench, label: string, bytes: number): Promise<GPUBuffer> {
-  const buffer = workbench.buffer(label, bytes);
-  const words = bytes / 4;
-  const op = await makeOp(workbench, {
-    label: 'fill_index',
-    source: fillSource,
-    constants: { WORKGROUP: workgroup },
-    bindings: [workbench.arena.uniform('fill.params', { words }), buffer],
-    grid: () => [...foldGrid(Math.ceil(words / workgroup)), 1],
-  });
-  workbench.submit(encodeOps([op], 1));
-  return buffer;
-}
-
-async function readOp(
-  workbench: Workbench,
-  data: GPUBuffer,
-  groups: number,
-): Promise<{ op: Op; sums: GPUBuffer }> {
-  const sums = workbench.buffer('sums', 4 * groups);
-  const params = workbench.arena.uniform('read.params', { vectors: data.size / vectorBytes });
-  const op = await makeOp(workbench, {
-    label: 'read_bandwidth',
-    source: readSource,
-    constants: { WORKGROUP: workgroup },
-    bindings: [params, data, sums],
-    grid: () => [groups, 1, 1],
-  });
-  return { op, sums };
-}
-
-/** @throws VerificationError unless the words that were read add up */
-async function verifySum(workbench: Workbench, data: GPUBuffer, groups: number): Promise<void> {
-  const { op, sums } = await readOp(workbench, data, groups);
-  workbench.submit(encodeOps([op], 1));
-  const partial = new Uint32Array(await workbench.read(sums, 0, 4 * groups));
-  const found = partial.reduce((sum, value) => (sum + value) >>> 0, 0);
-  const words = BigInt(data.size / 4);
-  const expected = Number((((words * (words - 1n)) / 2n) * fillMultiplier) % 2n ** 32n);
-  if (found !== expected) throw new VerificationError(`read_bandwidth: sum ${found}, expected ${expected}`);
-}
-
-/** The best of several numbers of workgroups: which one fills a device is not known beforehand. */
-async function bestRead(bench: BenchContext): Promise<TimedBytes> {
-  const bytes = dataBytes(bench);
-  const most = Math.min(8192, bytes / (vectorBytes * loadsInFlight * workgroup));
-  return Workbench.use(bench.gpu, async (workbench) => {
-    const data = await fill(workbench, 'data', bytes);
-    let best: Timed | null = null;
-    for (const groups of [most, most / 4]) {
-      await verifySum(workbench, data, groups);
-      const { op } = await readOp(workbench, data, groups);
-      const timed = await timePass(bench.gpu, encodeOps([op], 1), bench.timing);
-      if (!best || timed.us.median < best.us.median) best = timed;
-    }
-    return { timed: best!, bytes };
-  });
-}
-
-async function timeCopy(bench: BenchContext): Promise<TimedBytes> {
+async function timeCopy(bench: BenchContext): Promise<{ readonly timed: Timed; readonly bytes: number }> {
   const bytes = dataBytes(bench) / 2;
   return Workbench.use(bench.gpu, async (workbench) => {
     const source = await fill(workbench, 'source', bytes);
@@ -166,8 +90,8 @@ function countOp(workbench: Workbench, counter: GPUBuffer): Promise<Op> {
 
 const chainLength = 256;
 
-function perDispatch({ us, clock }: Timed): Timed {
-  return { us: scaled(us, 1 / chainLength), clock };
+function perDispatch({ us, each, clock }: Timed): Timed {
+  return { us: scaled(us, 1 / chainLength), each: each.map((value) => value / chainLength), clock };
 }
 
 /** A chain in one pass; each waits for the one before. @throws VerificationError when one was lost */
@@ -198,7 +122,7 @@ async function independentDispatches(bench: BenchContext): Promise<Timed> {
 }
 
 /** A chain of compute passes with one dispatch each, by the CPU's clock. */
-async function passesOfTheirOwn(bench: BenchContext): Promise<Timed> {
+async function passesOfTheirOwn(bench: BenchContext): Promise<Summary> {
   return Workbench.use(bench.gpu, async (workbench) => {
     const op = await countOp(workbench, workbench.buffer('counter', 16));
     const { device } = bench.gpu;
@@ -213,7 +137,7 @@ async function passesOfTheirOwn(bench: BenchContext): Promise<Timed> {
       device.queue.submit([encoder.finish()]);
       await device.queue.onSubmittedWorkDone();
     }, bench.timing);
-    return { us: scaled(ms, 1000 / passes), clock: 'wall' };
+    return scaled(ms, 1000 / passes);
   });
 }
 

@@ -7,11 +7,11 @@ import { linearW4 } from '../../src/kernels/linear-w4';
 import type { Op } from '../../src/kernels/op';
 import { type BenchContext, encodeOps, Workbench } from '../bench-context';
 import { shapeOf } from '../shapes';
-import { exactly, rateOf, type Summary } from '../statistics';
-import { type Timed, timePass } from '../timing';
+import { exactly, rateOf, scaled, summarize } from '../statistics';
+import { type Timed, timePass, timePasses } from '../timing';
 import { randomFloats, randomIntegers, tokenMeta, verifyDense, verifyInt4 } from '../verify';
-import { type Ceiling, ceilingOf } from './ceiling';
 import { benchInputs } from './layout';
+import { type ReadCeiling, readCeiling } from './read-ceiling';
 
 /** One of a layer's four products. */
 export interface Product {
@@ -46,20 +46,23 @@ const uncachedBytes = 384 * 2 ** 20;
 export async function runKernels(bench: BenchContext): Promise<void> {
   const { shape } = bench.request;
   const config = shapeOf(shape);
-  const ceiling = await ceilingOf(bench);
-  for (const product of productsOf(config)) {
-    for (const dtype of ['int4', 'f16'] as const) {
-      const id = `${shape}/${product.name}/${dtype}`;
-      bench.step(`${id}, 1 token`);
-      await decodeProduct(bench, ceiling, product, dtype, id);
-      for (const numTokens of prefillTokens(bench)) {
-        bench.step(`${id}, ${numTokens} tokens`);
-        await prefillProduct(bench, product, dtype, numTokens, `${id}/prefill-${numTokens}`);
+  await Workbench.use(bench.gpu, async (workbench) => {
+    bench.step('read bandwidth');
+    const ceiling = await readCeiling(bench, workbench);
+    for (const product of productsOf(config)) {
+      for (const dtype of ['int4', 'f16'] as const) {
+        const id = `${shape}/${product.name}/${dtype}`;
+        bench.step(`${id}, 1 token`);
+        await decodeProduct(bench, ceiling, product, dtype, id);
+        for (const numTokens of prefillTokens(bench)) {
+          bench.step(`${id}, ${numTokens} tokens`);
+          await prefillProduct(bench, product, dtype, numTokens, `${id}/prefill-${numTokens}`);
+        }
       }
     }
-  }
-  if (bench.gpu.caps.software) bench.note('all linears in one pass: left out on a software adapter');
-  else await allLinears(bench, ceiling, config);
+    if (bench.gpu.caps.software) bench.note('all linears in one pass: left out on a software adapter');
+    else await allLinears(bench, ceiling, config);
+  });
 }
 
 function prefillTokens({ gpu }: BenchContext): readonly number[] {
@@ -68,6 +71,8 @@ function prefillTokens({ gpu }: BenchContext): readonly number[] {
 
 interface ProductOp {
   readonly op: Op;
+  /** The same kernel, grid and buffers with no token to work on: what its dispatch alone costs. */
+  readonly idle: Op;
   /** Checks a few outputs. @throws VerificationError */
   readonly verify: (workbench: Workbench) => Promise<void>;
 }
@@ -93,13 +98,15 @@ async function int4Op(workbench: Workbench, args: ProductArgs): Promise<ProductO
   const content = { kind: 'f32', center: 0.01, spread: 0.002 } as const;
   const scale = await workbench.random('scale', 4 * outputs, content, seed + 1);
   const y = workbench.buffer('y', 4 * numTokens * outputs);
-  const op = await linearW4(workbench, {
-    ...{ kind, inputs, rows: outputs, rowStart: 0, outputs, step: workbench.step(numTokens) },
+  const linear = {
+    ...{ kind, inputs, rows: outputs, rowStart: 0, outputs },
     ...{ q: workbench.upload('q', q), qmeta: workbench.upload('qmeta', qmeta), weight, scale, y },
     ...{ bias: null, accumulate: false },
-  });
+  };
+  const op = await linearW4(workbench, { ...linear, step: workbench.step(numTokens) });
+  const idle = await linearW4(workbench, { ...linear, step: workbench.step(0) });
   const verify = (bench: Workbench) => verifyInt4(bench, { q, weight, scale, y, inputs, outputs, numTokens });
-  return { op, verify };
+  return { op, idle, verify };
 }
 
 async function denseOp(workbench: Workbench, args: ProductArgs): Promise<ProductOp> {
@@ -110,18 +117,20 @@ async function denseOp(workbench: Workbench, args: ProductArgs): Promise<Product
   const content = { kind: 'f16', center: 0, spread: 1 } as const;
   const weight = await workbench.random('weight', outputs * stride * 2, content, seed);
   const y = workbench.buffer('y', 4 * numTokens * outputs);
-  const op = await linearDense(workbench, {
-    ...{ kind, dtype: 'F16', inputs, rows: outputs, rowStart: 0, outputs, step: workbench.step(numTokens) },
+  const linear = {
+    ...({ kind, dtype: 'F16', inputs, rows: outputs, rowStart: 0, outputs } as const),
     ...{ x: workbench.upload('x', x), weight, bias: null, y, accumulate: false },
-  });
+  };
+  const op = await linearDense(workbench, { ...linear, step: workbench.step(numTokens) });
+  const idle = await linearDense(workbench, { ...linear, step: workbench.step(0) });
   const verify = (bench: Workbench) =>
     verifyDense(bench, { x, weight, stride, y, inputs, outputs, numTokens });
-  return { op, verify };
+  return { op, idle, verify };
 }
 
 async function decodeProduct(
   bench: BenchContext,
-  ceiling: Ceiling,
+  ceiling: ReadCeiling,
   product: Product,
   dtype: Dtype,
   id: string,
@@ -129,40 +138,58 @@ async function decodeProduct(
   const bytes = productBytes(product, dtype);
   const copies = bench.gpu.caps.software ? 1 : Math.max(1, Math.ceil(uncachedBytes / bytes));
   await Workbench.use(bench.gpu, async (workbench) => {
-    const ops: Op[] = [];
+    const ops: ProductOp[] = [];
     for (let copy = 0; copy < copies; copy++) {
       const args = { product, dtype, kind: 'vector', numTokens: 1, seed: 1 + copy } as const;
-      const { op, verify } = await productOp(workbench, args);
-      ops.push(op);
-      if (copy > 0) continue;
-      workbench.submit(encodeOps([op], 1));
-      await verify(workbench);
+      ops.push(await productOp(workbench, args));
     }
-    const timed = await timePass(bench.gpu, encodeOps(ops, 1), bench.timing);
-    addBandwidth(bench, ceiling, `${id}/decode`, timed, copies * bytes, copies);
+    workbench.submit(encodeOps([ops[0]!.op], 1));
+    await ops[0]!.verify(workbench);
+    await measureBandwidth(bench, ceiling, `${id}/decode`, ops, copies * bytes);
   });
 }
 
-/** GB/s and share of the ceiling, dispatch cost included (gross) and subtracted (net). */
-function addBandwidth(
+/**
+ * GB/s and share of the ceiling, dispatch cost included (gross) and subtracted (net). The ceiling and the dispatches alone
+ * are timed in turn with the products: shares are those of one and the same moment. Returns the products' time.
+ */
+async function measureBandwidth(
   bench: BenchContext,
-  ceiling: Ceiling,
+  ceiling: ReadCeiling,
   id: string,
-  { us, clock }: Timed,
+  products: readonly ProductOp[],
   bytes: number,
-  dispatches: number,
-): void {
-  const rate = rateOf(us, bytes / 1e3);
-  bench.add(id, 'GB/s', rate, clock);
-  bench.add(`${id}/ceiling-gross`, '%', rateOf(us, (100 * bytes) / ceiling.readBytesPerUs), clock);
-  const net = subtracted(us, dispatches * ceiling.dispatchUs);
-  if (net) bench.add(`${id}/ceiling-net`, '%', rateOf(net, (100 * bytes) / ceiling.readBytesPerUs), clock);
-}
-
-/** Null when nothing is left: the work takes no longer than the dispatches alone. */
-function subtracted(us: Summary, cost: number): Summary | null {
-  if (us.least <= cost) return null;
-  return { ...us, median: us.median - cost, least: us.least - cost, most: us.most - cost };
+): Promise<Timed> {
+  const work = encodeOps(
+    products.map(({ op }) => op),
+    1,
+  );
+  const dispatches = encodeOps(
+    products.map(({ idle }) => idle),
+    1,
+  );
+  const [timed, alone, read] = await timePasses(bench.gpu, [work, dispatches, ceiling.encode], bench.timing);
+  const { us, each, clock } = timed!;
+  bench.add(id, 'GB/s', rateOf(us, bytes / 1e3), clock);
+  const share = (cost: (sample: number) => number) =>
+    summarize(each.map((time, i) => (100 * bytes * read!.each[i]!) / (ceiling.bytes * (time - cost(i)))));
+  bench.add(
+    `${id}/ceiling-gross`,
+    '%',
+    share(() => 0),
+    clock,
+  );
+  bench.add(`${id}/dispatch`, 'us', scaled(alone!.us, 1 / products.length), clock);
+  // On a software adapter a dispatch costs what its work does: nothing is left.
+  if (alone!.us.most < 0.9 * us.least) {
+    bench.add(
+      `${id}/ceiling-net`,
+      '%',
+      share((i) => alone!.each[i]!),
+      clock,
+    );
+  }
+  return timed!;
 }
 
 async function prefillProduct(
@@ -183,23 +210,22 @@ async function prefillProduct(
 }
 
 /** Every linear of the model once, each with its own weights, in the order a token meets them. */
-async function allLinears(bench: BenchContext, ceiling: Ceiling, config: LlamaConfig): Promise<void> {
+async function allLinears(bench: BenchContext, ceiling: ReadCeiling, config: LlamaConfig): Promise<void> {
   const products = productsOf(config);
   const id = `${bench.request.shape}/all-linears/int4/decode`;
   bench.step(`${id}: ${config.numLayers * products.length} linears`);
   await Workbench.use(bench.gpu, async (workbench) => {
-    const ops: Op[] = [];
+    const ops: ProductOp[] = [];
     for (let layer = 0; layer < config.numLayers; layer++) {
       for (const [i, product] of products.entries()) {
         const seed = 1 + layer * products.length + i;
         const args = { product, dtype: 'int4', kind: 'vector', numTokens: 1, seed } as const;
-        ops.push((await productOp(workbench, args)).op);
+        ops.push(await productOp(workbench, args));
       }
     }
-    const timed = await timePass(bench.gpu, encodeOps(ops, 1), bench.timing);
     const layerBytes = products.reduce((sum, product) => sum + productBytes(product, 'int4'), 0);
+    const timed = await measureBandwidth(bench, ceiling, id, ops, config.numLayers * layerBytes);
     bench.addTime(`${id}/time`, timed);
     bench.add(`${id}/dispatches`, 'dispatches', exactly(ops.length), 'count');
-    addBandwidth(bench, ceiling, id, timed, config.numLayers * layerBytes, ops.length);
   });
 }

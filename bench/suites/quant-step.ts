@@ -9,8 +9,8 @@ import { rmsnormQuantStatic } from '../../src/kernels/rmsnorm-quant-static';
 import { type BenchContext, encodeOps, Workbench } from '../bench-context';
 import quantizeSource from '../shaders/quantize_rows.wgsl?raw';
 import absmaxSource from '../shaders/row_absmax.wgsl?raw';
-import { rateOf, type Summary } from '../statistics';
-import { type Timed, timePass } from '../timing';
+import { summarize } from '../statistics';
+import { timePasses } from '../timing';
 import { randomFloats, verifyRounded } from '../verify';
 import { benchInputs } from './layout';
 
@@ -73,28 +73,23 @@ async function measure(
   const T = shape.tokens * shape.batch;
   const x = randomFloats(T * shape.hiddenSize, shape.hiddenSize);
   const data = { x: workbench.upload('x', x), step: workbench.step(T), numTokens: T, ...shape };
-  const times = new Map<Candidate['name'], Timed>();
+  const candidates: Candidate[] = [];
   for (const build of [naive, fused, merged]) {
     const candidate = await build(workbench, data);
     workbench.submit(encodeOps(candidate.ops, T));
     for (const t of new Set([0, T - 1])) await verify(workbench, candidate, x, shape.hiddenSize, t);
-    const timed = await timePass(bench.gpu, encodeOps(candidate.ops, T), bench.timing);
-    times.set(candidate.name, timed);
-    bench.addTime(`${id}/${candidate.name}`, timed);
+    candidates.push(candidate);
   }
-  const statics = times.get('static')!;
-  for (const name of ['naive', 'fused'] as const) {
-    bench.add(`${id}/static-vs-${name}`, 'x', quotient(times.get(name)!.us, statics.us), statics.clock);
+  const passes = candidates.map(({ ops }) => encodeOps(ops, T));
+  const times = await timePasses(bench.gpu, passes, bench.timing);
+  candidates.forEach(({ name }, i) => {
+    bench.addTime(`${id}/${name}`, times[i]!);
+  });
+  const statics = times[2]!;
+  for (const [i, name] of ['naive', 'fused'].entries()) {
+    const ratios = times[i]!.each.map((us, sample) => us / statics.each[sample]!);
+    bench.add(`${id}/static-vs-${name}`, 'x', summarize(ratios), statics.clock);
   }
-}
-
-/** How many times longer `slow` takes. */
-function quotient(slow: Summary, fast: Summary): Summary {
-  const ratio = rateOf(fast, slow.median);
-  return {
-    ...ratio,
-    deviation: ratio.median * Math.hypot(slow.deviation / slow.median, fast.deviation / fast.median),
-  };
 }
 
 interface StepData extends QuantStepShape {
