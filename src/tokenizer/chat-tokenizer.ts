@@ -12,6 +12,7 @@ import {
   tokenText,
 } from './files';
 import { PlainEncoder } from './plain-encoder';
+import { compileTokenBytes, type TokenBytes } from './token-bytes';
 
 /** Ends a turn in Llama-3's format; some of its tokenizer configs name only `<|end_of_text|>` as end. */
 const END_OF_TURN = '<|eot_id|>';
@@ -39,6 +40,7 @@ export class ChatTokenizer {
   readonly #tokens: ControlTokens;
   readonly #template: ChatTemplate | null;
   readonly #templateFile: string;
+  readonly #tokenBytes: TokenBytes;
 
   /**
    * @param files parsed JSON of tokenizer.json, tokenizer_config.json and, where there is one, generation_config.json
@@ -63,6 +65,7 @@ export class ChatTokenizer {
     this.#tokens = new ControlTokens(tokenizer.added_tokens);
     this.#encoder = new PlainEncoder(files, this.#tokens);
     this.decodeTable = decodeTable(files, idOf, this.#tokens);
+    this.#tokenBytes = compileTokenBytes(tokenizer.decoder, names.tokenizer);
     this.vocabSize = this.decodeTable.tokens.length;
     this.bosTokenId = configId(files, 'bos_token', idOf) ?? generationConfig.bos_token_id ?? null;
     const ends = [
@@ -130,6 +133,16 @@ export class ChatTokenizer {
     for (const id of ids) texts.push(detokenizer.push(id));
     texts.push(detokenizer.flush());
     return texts.join('');
+  }
+
+  /**
+   * What a token adds to the text, in UTF-8; it may begin or end inside a character. Null for special tokens and ids
+   * outside the vocabulary, which add nothing. A space that decoding strips from the whole text's start is still there.
+   */
+  tokenBytes(id: number): Uint8Array<ArrayBuffer> | null {
+    const { tokens, skippedIds, addedIds } = this.decodeTable;
+    const token = tokens[id];
+    return token === undefined || skippedIds.has(id) ? null : this.#tokenBytes(token, addedIds.has(id));
   }
 
   #requireTemplate(): ChatTemplate {

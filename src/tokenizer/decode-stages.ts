@@ -11,7 +11,7 @@ export interface DecodeStage {
   flush(): string[];
 }
 
-type DecoderConfig = Readonly<Record<string, unknown>> & { readonly type: string };
+export type DecoderConfig = Readonly<Record<string, unknown>> & { readonly type: string };
 
 /** Shapes of decoder stages that need an own state per stream, so each stream makes its own. */
 export type StageFactory = () => DecodeStage;
@@ -21,7 +21,7 @@ export type StageFactory = () => DecodeStage;
  * @throws {TokenizerError} on a decoder that Llama-family tokenizers do not use, or one that cannot be streamed
  */
 export function compileDecoder(decoder: DecoderConfig, file: string): StageFactory[] {
-  const configs = flatten(decoder, file);
+  const configs = flattenDecoder(decoder, file);
   let fused = false;
   return configs.flatMap((config): StageFactory[] => {
     if (config.type === 'Fuse') {
@@ -32,7 +32,8 @@ export function compileDecoder(decoder: DecoderConfig, file: string): StageFacto
   });
 }
 
-function flatten(decoder: DecoderConfig, file: string): DecoderConfig[] {
+/** A sequence's decoders in order, sequences within it opened. */
+export function flattenDecoder(decoder: DecoderConfig, file: string): DecoderConfig[] {
   if (decoder.type !== 'Sequence') return [decoder];
   const { decoders } = decoder;
   if (!Array.isArray(decoders)) {
@@ -42,7 +43,7 @@ function flatten(decoder: DecoderConfig, file: string): DecoderConfig[] {
     if (typeof inner?.type !== 'string') {
       throw new TokenizerError(file, 'decoder.decoders', 'objects with a type', JSON.stringify(inner));
     }
-    return flatten(inner, file);
+    return flattenDecoder(inner, file);
   });
 }
 
@@ -136,9 +137,7 @@ class ByteLevelStage implements DecodeStage {
 
   push(piece: string, added: boolean): string[] {
     if (added) return [this.#utf8.flush(), piece];
-    // A character outside the alphabet cannot come from a byte; 0 is what the reference library makes of it.
-    const bytes = Uint8Array.from(piece, (character) => BYTE_OF_CHARACTER.get(character) ?? 0);
-    return [this.#utf8.push(bytes)];
+    return [this.#utf8.push(bytesOfCharacters(piece))];
   }
 
   flush(): string[] {
@@ -151,9 +150,8 @@ class ByteFallbackStage implements DecodeStage {
   readonly #utf8 = new Utf8Stream();
 
   push(piece: string): string[] {
-    const byte = /^<0x([0-9A-Fa-f]{2})>$/.exec(piece)?.[1];
-    if (byte === undefined) return [this.#utf8.flush(), piece];
-    return [this.#utf8.push(Uint8Array.of(Number.parseInt(byte, 16)))];
+    const bytes = byteOfFallback(piece);
+    return bytes === null ? [this.#utf8.flush(), piece] : [this.#utf8.push(bytes)];
   }
 
   flush(): string[] {
@@ -203,3 +201,15 @@ const BYTE_OF_CHARACTER: ReadonlyMap<string, number> = (() => {
   }
   return map;
 })();
+
+/** The bytes that a byte-level token string stands for. */
+export function bytesOfCharacters(piece: string): Uint8Array<ArrayBuffer> {
+  // A character outside the alphabet cannot come from a byte; 0 is what the reference library makes of it.
+  return Uint8Array.from(piece, (character) => BYTE_OF_CHARACTER.get(character) ?? 0);
+}
+
+/** The byte of a byte token such as `<0x0A>`; null for any other token. */
+export function byteOfFallback(piece: string): Uint8Array<ArrayBuffer> | null {
+  const byte = /^<0x([0-9A-Fa-f]{2})>$/.exec(piece)?.[1];
+  return byte === undefined ? null : Uint8Array.of(Number.parseInt(byte, 16));
+}
