@@ -14,6 +14,7 @@ import {
 } from '../kernels/sample';
 import { buildHead, buildLayers } from '../model/forward';
 import { buildDecodeLayers, canFuseDecode } from '../model/forward-decode';
+import type { LayerTensors } from '../model/layer-tensors';
 import { createScratch, type Scratch } from '../model/scratch';
 import type { ModelWeights } from '../model/weights';
 import {
@@ -25,6 +26,7 @@ import {
   NonFiniteLogitsError,
 } from './errors';
 import { checkLogitBias, Guidance, isGuided, logitsReadback } from './guidance';
+import { LayerCheck } from './layer-check';
 import { drawnLogprobs } from './logprobs';
 import type { ReadbackQueue } from './readback';
 import { flightDepth, TokenReader } from './token-stream';
@@ -35,6 +37,8 @@ export interface EngineOptions {
   readonly contextLength?: number;
   /** Prompt tokens of the largest prefill pass; what suits the device when left out. */
   readonly chunkTokens?: number;
+  /** Debug: every pass holds this layer against the float64 reference, and a reply ends with LayerCheckError where they differ. */
+  readonly checkLayer?: LayerTensors;
 }
 
 /** What a finished (or cancelled) reply leaves behind. */
@@ -91,6 +95,7 @@ export class Engine {
     readonly context: KernelContext,
     readonly passes: Passes,
     readonly sampler: SamplerBuffers,
+    readonly check: LayerCheck | null,
   ) {
     this.#reader = new TokenReader(gpu.device, sampler.history, scratch.contextLength);
     gpu.device.lost.then(({ message, reason }) => {
@@ -123,7 +128,8 @@ export class Engine {
       const error = await gpu.device.popErrorScope();
       if (error) throw new GpuMemoryError('KV cache and scratch', arena.totalBytes, error.message);
       const passes = await buildPasses(context, weights, scratch, sampler);
-      return new Engine(gpu, weights, scratch, context, passes, sampler);
+      const check = options.checkLayer ? new LayerCheck(gpu.device, scratch, options.checkLayer) : null;
+      return new Engine(gpu, weights, scratch, context, passes, sampler, check);
     } catch (error) {
       arena.destroy();
       throw error;
@@ -168,7 +174,7 @@ export class Engine {
    * Generates a reply token by token, a stop token included. What the cache already holds of the prompt is not computed
    * again. Answering a token with `next(true)` ends the reply there as if it were a stop token; leaving the loop early or
    * aborting `signal` leaves the engine ready for the next reply, too.
-   * @throws InvalidRequestError, SamplingParameterError, LogitBiasError, ContextFullError, EngineBusyError, NonFiniteLogitsError, DeviceLostError, GpuOperationError
+   * @throws InvalidRequestError, SamplingParameterError, LogitBiasError, ContextFullError, EngineBusyError, NonFiniteLogitsError, DeviceLostError, GpuOperationError, LayerCheckError
    */
   async *generate(promptIds: readonly number[], options: GenerateOptions): TokenStream {
     this.#checkRequest(promptIds, options);
@@ -231,6 +237,7 @@ export class Engine {
           finishReason = value;
           break;
         }
+        await this.check?.settled();
         lastMs = performance.now() - start;
         if (replyIds.length === 0) firstMs = lastMs;
         replyIds.push(value);
@@ -243,7 +250,9 @@ export class Engine {
     }
     const newTokens = promptIds.length - cachedTokens;
     const stats = replyStats(promptIds.length, cachedTokens, newTokens, replyIds.length, firstMs, lastMs);
-    return { finishReason, stats: { ...stats, dispatchesPerToken: this.passes.decode.length + tail.length } };
+    const dispatchesPerToken = this.passes.decode.length + tail.length;
+    const layerCheck = this.check ? { layerCheck: this.check.report } : {};
+    return { finishReason, stats: { ...stats, dispatchesPerToken, ...layerCheck } };
   }
 
   /** Resets the sampler's state for a new reply and picks its operations. */
@@ -291,8 +300,8 @@ export class Engine {
       queue.writeBuffer(this.scratch.ids, 0, new Uint32Array(ids));
       queue.writeBuffer(this.scratch.step, 0, new Uint32Array([ids.length, position, 0, 0]));
       const layers = ids.length === 1 ? this.passes.decode : this.passes.prefill;
-      this.#submit([...layers, ...(last ? tail : [])], ids.length, last ? 0 : null);
       position += ids.length;
+      this.#submit([...layers, ...(last ? tail : [])], ids.length, position, last ? 0 : null);
       this.#cached.push(...ids);
       const done = queue.onSubmittedWorkDone().then(() => {
         const now = performance.now();
@@ -305,17 +314,22 @@ export class Engine {
     return true;
   }
 
-  /** Submits one pass; `generated` is the number of the token it draws, null when it draws none. */
-  #submit(ops: readonly Op[], numTokens: number, generated: number | null): void {
+  /** Submits one pass that ends before position `end`; `generated` is the number of the token it draws, null for none. */
+  #submit(ops: readonly Op[], numTokens: number, end: number, generated: number | null): void {
     const { device } = this.gpu;
     const encoder = device.createCommandEncoder();
-    const pass = encoder.beginComputePass();
-    for (const op of ops) encodeOp(pass, op, numTokens);
-    pass.end();
+    if (this.check) {
+      this.check.encode(encoder, ops, numTokens, end);
+    } else {
+      const pass = encoder.beginComputePass();
+      for (const op of ops) encodeOp(pass, op, numTokens);
+      pass.end();
+    }
     const staging = generated === null ? null : this.#reader.encode(encoder, generated);
     const logits = generated === null ? undefined : this.#logits?.encode(encoder, this.scratch.logits);
     device.queue.submit([encoder.finish()]);
     if (staging) this.#reader.submitted(staging);
+    this.check?.submitted();
     if (logits) this.#logits?.submitted(logits);
   }
 
@@ -338,7 +352,7 @@ export class Engine {
       if (signal?.aborted) return 'cancelled';
       for (; issued < most && issued - received < depth; issued++) {
         if (constraint) this.#guidance?.writeMask(constraint);
-        this.#submit(ops, 1, issued);
+        this.#submit(ops, 1, promptIds.length + issued, issued);
         if (unfed !== null) this.#cached.push(unfed);
         unfed = null;
       }

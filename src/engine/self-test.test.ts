@@ -2,9 +2,8 @@ import { describe, expect, test } from 'vitest';
 import { tinyConfig, tinyLayout } from '../format/manifest-fixture';
 import { schemeNames } from '../format/scheme';
 import type { ModelLayout } from '../format/tensors';
-import type { Gpu } from '../gpu/gpu';
 import { openNodeGpu } from '../gpu/node';
-import { capabilitySets } from '../kernels/testing';
+import { capabilitySets, openGpuWithBug } from '../kernels/testing';
 import { randomModel, uploadModel } from '../model/reference-model';
 import { Engine } from './engine';
 import { crossCheck, selfTest } from './self-test';
@@ -25,20 +24,6 @@ test.each([32, 256])(
   },
 );
 
-/** The same GPU with one line of one kernel changed on its way to the driver. */
-async function gpuWithBug(from: RegExp, to: string): Promise<{ gpu: Gpu; changed: () => number }> {
-  const gpu = await openNodeGpu({ software: false });
-  let changed = 0;
-  const { device } = gpu;
-  const create = device.createShaderModule.bind(device);
-  device.createShaderModule = (descriptor) => {
-    const code = descriptor.code.replace(from, to);
-    if (code !== descriptor.code) changed++;
-    return create({ ...descriptor, code });
-  };
-  return { gpu, changed: () => changed };
-}
-
 describe('a GPU that computes wrongly is found out', () => {
   test.each<[string, ModelLayout['scheme'], RegExp, string]>([
     ['the int4 product reads the wrong nibbles', 'mergequant', />> 4u\) & low/g, '>> 3u) & low'],
@@ -48,7 +33,7 @@ describe('a GPU that computes wrongly is found out', () => {
     ['RoPE turns the other way', 'fp16', /\bangle\.y\b/g, '(-angle.y)'],
     ['the square root is missing', 'fp16', /\binverseSqrt\(/g, 'abs('],
   ])('%s', async (_, scheme, from, to) => {
-    const { gpu, changed } = await gpuWithBug(from, to);
+    const { gpu, changed } = await openGpuWithBug(from, to);
     await expect(selfTest(gpu, tinyLayout(scheme), 128)).rejects.toMatchObject({ name: 'SelfTestError' });
     expect(changed()).toBeGreaterThan(0);
   });
@@ -65,7 +50,7 @@ test('prefill and decode of the loaded model agree', async () => {
 });
 
 test('a decode kernel that differs from the prefill kernel is found in the loaded model', async () => {
-  const { gpu, changed } = await gpuWithBug(/subgroupAdd\(/g, '1 + subgroupAdd(');
+  const { gpu, changed } = await openGpuWithBug(/subgroupAdd\(/g, '1 + subgroupAdd(');
   const layout = tinyLayout('mergequant');
   const engine = await Engine.create(gpu, await uploadModel(gpu, randomModel(layout, 5)), {
     chunkTokens: 16,

@@ -1,4 +1,5 @@
 /** What the engine takes and returns: token ids only, no text. */
+import type { LayerCheckReport } from './layer-check';
 import type { DrawnLogprobs } from './logprobs';
 
 /** How the next token is drawn. `temperature` 0 is greedy. Filters apply in this order: penalties, temperature, top-k, top-p, min-p. */
@@ -72,4 +73,6 @@ export interface ReplyStats {
   /** Tokens after the first, over the time after the first. */
   readonly decodeTokensPerSecond: number;
   readonly dispatchesPerToken: number;
+  /** With the debug option that checks a layer, what it found since the model was loaded. */
+  readonly layerCheck?: LayerCheckReport;
 }

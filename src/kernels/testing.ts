@@ -22,6 +22,20 @@ export const capabilitySets: readonly { name: string; options: OpenGpuOptions }[
   { name: 'a software adapter', options: { software: true } },
 ];
 
+/** A GPU whose driver compiles `from` as if it were `to`; counts the shaders this changed. */
+export async function openGpuWithBug(from: RegExp, to: string): Promise<{ gpu: Gpu; changed: () => number }> {
+  const gpu = await openNodeGpu({ software: false });
+  let changed = 0;
+  const { device } = gpu;
+  const create = device.createShaderModule.bind(device);
+  device.createShaderModule = (descriptor) => {
+    const code = descriptor.code.replace(from, to);
+    if (code !== descriptor.code) changed++;
+    return create({ ...descriptor, code });
+  };
+  return { gpu, changed: () => changed };
+}
+
 /** Where the adapter has subgroup matrices: kernels on them are tested there and left out elsewhere. */
 export const experimentalSet: { name: string; options: NodeGpuOptions } = {
   name: 'experimental features',
