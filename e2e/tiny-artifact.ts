@@ -43,7 +43,7 @@ export function tinyArtifact(options: TinyOptions = {}): TinyArtifact {
     },
     scheme: 'mergequant',
     quant: {
-      ...{ actBits: 4, weightBits: 4, reconstruct: 'pad', alpha: 5, hadamard: null },
+      ...{ actBits: 4, weightBits: 4, weightGrid: null, reconstruct: 'pad', alpha: 5, hadamard: null },
       layers: [{ ...layer, attnAct: 1, oAct: 0.9, mlpAct: 1, downAct: 0.9 }],
     },
     denseDtype: 'F16',

@@ -25,6 +25,7 @@ export function benchLayout(config: LlamaConfig, scheme: SchemeName, actBits: Ac
   const quant = {
     actBits,
     weightBits: 4 as const,
+    weightGrid: null,
     reconstruct: 'pad' as const,
     alpha: 5,
     hadamard: null,

@@ -46,6 +46,7 @@ function layout(scheme: SchemeName, actBits: 4 | 8 = 8, overrides: Partial<Llama
   const quant = {
     actBits,
     weightBits: 4 as const,
+    weightGrid: null,
     reconstruct: 'segment' as const,
     alpha: 5,
     hadamard: null,

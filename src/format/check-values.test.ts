@@ -3,6 +3,7 @@ import { checkTensorValues } from './check-values';
 import { ManifestError } from './errors';
 import { f32ToF16Bits } from './half';
 import type { StoredTensor, TensorDtype } from './tensors';
+import { gridWord } from './weight-grid';
 
 const stored = (name: string, dtype: TensorDtype): StoredTensor => ({
   name,
@@ -21,6 +22,7 @@ describe('values of stored tensors', () => {
     ['layers.0.attn_norm.gather', 'U32', Uint32Array.of(0, 63, 63)],
     ['layers.0.attn_norm.offset', 'I32', Int32Array.of(-2048, 0, 2047)],
     ['layers.0.qkv.weight', 'U32', Uint32Array.of(0, 0xffffffff, 64)],
+    ['layers.0.qkv.grid', 'U32', Uint32Array.of(gridWord(1, 0), gridWord(2 ** -100, 127), gridWord(3, 5))],
     ['embed.weight', 'F16', f32ToF16Bits(Float32Array.of(65504, -65504, 0))],
   ])('%s may hold what it should', (name, dtype, view) => {
     expect(check(name, dtype, view)).toBeUndefined();
@@ -33,6 +35,20 @@ describe('values of stored tensors', () => {
       Float32Array.of(1, 0, 1),
       /qkv\.scale\[1\]: expected a finite positive scale, found 0$/,
     ],
+    [
+      'layers.0.o.grid',
+      'U32',
+      Uint32Array.of(gridWord(1, 3), 3, 3),
+      /grid\[1\]: expected a finite positive step .*found 0 and 3/,
+    ],
+    ['layers.0.o.grid', 'U32', Uint32Array.of(0x7f800000, 3, 3), /grid\[0\]: .*found Infinity and 0/],
+    [
+      'layers.0.o.grid',
+      'U32',
+      Uint32Array.of(gridWord(1, 3), gridWord(1, 3), 0x7fc00000),
+      /grid\[2\]: .*found NaN/,
+    ],
+    ['layers.0.o.grid', 'U32', Uint32Array.of(0x3f800080, 0, 0), /grid\[0\]: .*up to 127, found 1 and 128/],
     ['layers.0.qkv.scale', 'F32', Float32Array.of(1, 1, -2), /scale\[2\]: .*found -2/],
     [
       'layers.0.o.scale',

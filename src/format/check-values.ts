@@ -1,6 +1,7 @@
 /** What the numbers of a stored tensor must satisfy, beyond its dtype and shape. */
 import { ManifestError } from './errors';
 import type { StoredTensor } from './tensors';
+import { gridStep, gridZero, maxZero } from './weight-grid';
 
 /** Integer offsets of gathered channels (`segment`) that the norm's kernel can add. */
 export const offsetRange = { min: -2048, max: 2047 } as const;
@@ -13,7 +14,7 @@ interface Bad {
 
 /**
  * Scales are finite and positive, gather indices below the hidden size, offsets within {@link offsetRange}, every other
- * number finite. Packed int4 weights have no invalid bits.
+ * number finite; the words of a weight grid hold such a step and a zero point of 7 bits. Packed weights have no invalid bits.
  * @param bytes the tensor's bytes, at any alignment.
  * @param file the shard, for errors.
  * @throws ManifestError naming the tensor and the first element that is wrong.
@@ -45,10 +46,20 @@ function firstBad({ tensor }: StoredTensor, buffer: ArrayBuffer, hiddenSize: num
   if (name.endsWith('.gather')) {
     return find(new Uint32Array(buffer), (index) => index < hiddenSize, `a channel below ${hiddenSize}`);
   }
+  if (name.endsWith('.grid')) return firstBadGrid(new Uint32Array(buffer));
   if (!name.endsWith('.offset')) return null;
   const { min, max } = offsetRange;
   const isOffset = (offset: number) => offset >= min && offset <= max;
   return find(new Int32Array(buffer), isOffset, `an offset from ${min} to ${max}`);
+}
+
+function firstBadGrid(words: Uint32Array): Bad | null {
+  const index = words.findIndex(
+    (word) => !(gridStep(word) > 0 && gridStep(word) < Infinity && (word & 0x80) === 0),
+  );
+  if (index < 0) return null;
+  const expected = `a finite positive step and a zero point up to ${maxZero}`;
+  return { index, expected, found: `${gridStep(words[index]!)} and ${gridZero(words[index]!)}` };
 }
 
 function find(

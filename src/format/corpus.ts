@@ -13,8 +13,8 @@ const hash = 'a'.repeat(64);
 
 export const badManifests: readonly BadManifest[] = [
   { name: 'another format', path: 'format', value: 'gguf', message: /format: expected "mergequant"/ },
-  { name: 'a newer version', path: 'version', value: 2, message: /version: expected 1, the newest/ },
-  { name: 'a version of zero', path: 'version', value: 0, message: /version: expected 1/ },
+  { name: 'a newer version', path: 'version', value: 3, message: /version: expected 2, the newest/ },
+  { name: 'a version of zero', path: 'version', value: 0, message: /version: expected 1 or 2/ },
   { name: 'an unknown key', path: 'surprise', value: 1, message: /surprise/ },
   { name: 'no config', path: 'config', value: undefined, message: /config/ },
   { name: 'an unknown scheme', path: 'scheme', value: 'int2', message: /scheme/ },
@@ -83,6 +83,33 @@ export const badManifests: readonly BadManifest[] = [
   { name: 'a layer missing', path: 'quant.layers', value: [], message: /quant\.layers: expected 2 layers/ },
   { name: 'a scale of zero', path: 'quant.layers[0].oAct', value: 0, message: /oAct/ },
   { name: 'a negative scale', path: 'quant.layers[0].oAct', value: -1, message: /oAct/ },
+  { name: '2-bit weights', path: 'quant.weightBits', value: 2, message: /weightBits/ },
+  {
+    name: '3-bit weights without a grid',
+    path: 'quant.weightBits',
+    value: 3,
+    message: /quant\.weightGrid: expected an object for 3-bit weights/,
+  },
+  {
+    name: 'a weight grid in version 1',
+    path: 'quant.weightGrid',
+    value: { groupSize: 128 },
+    message: /version: expected 2, which quant\.weightGrid belongs to/,
+  },
+  {
+    name: 'groups that cut a load',
+    path: 'quant.weightGrid',
+    value: { groupSize: 48 },
+    message: /groupSize: expected null or a multiple of 32/,
+  },
+  { name: 'groups of none', path: 'quant.weightGrid', value: { groupSize: 0 }, message: /groupSize/ },
+  {
+    name: 'groups whose sums overflow',
+    path: 'quant.weightGrid',
+    value: { groupSize: 2 ** 20 },
+    message: /groupSize: expected null or a multiple of 32 up to 131072/,
+  },
+  { name: 'a grid of unknown kind', path: 'quant.weightGrid', value: { size: 128 }, message: /weightGrid/ },
   { name: 'inputs not padded', path: 'quant.layers[0].attnInputs', value: 65, message: /attnInputs/ },
   {
     name: 'inputs beyond any gather',

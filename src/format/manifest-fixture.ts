@@ -5,6 +5,7 @@ import { buildSafetensorsHeader } from './safetensors';
 import { type SchemeName, schemeModes } from './scheme';
 import { assignShards, shardName } from './shards';
 import { type StoredTensor, storedTensors, tensorSpecs } from './tensors';
+import type { WeightGrid } from './weight-grid';
 
 export const tinyConfig: LlamaConfig = {
   hiddenSize: 64,
@@ -38,12 +39,15 @@ const dynamicLayer: LayerSpec = {
 const mergedLayer: LayerSpec = { ...dynamicLayer, attnInputs: 96, attnAct: 1, mlpAct: 1 };
 
 /** What a manifest stands for besides the sizes of its shards. */
-export function tinyLayout(scheme: SchemeName): Omit<Manifest, 'shards'> {
+export function tinyLayout(
+  scheme: SchemeName,
+  weightGrid: WeightGrid | null = null,
+): Omit<Manifest, 'shards'> {
   const merged = schemeModes[scheme].norm === 'static';
   const layer = merged ? mergedLayer : dynamicLayer;
   return {
     format: 'mergequant',
-    version: 1,
+    version: weightGrid ? 2 : 1,
     name: 'tiny',
     config: tinyConfig,
     scheme,
@@ -52,7 +56,8 @@ export function tinyLayout(scheme: SchemeName): Omit<Manifest, 'shards'> {
         ? null
         : {
             actBits: 4,
-            weightBits: 4,
+            weightBits: weightGrid ? 3 : 4,
+            weightGrid,
             reconstruct: merged ? 'pad' : 'none',
             alpha: merged ? 5 : null,
             hadamard: null,
@@ -66,8 +71,8 @@ export function tinyLayout(scheme: SchemeName): Omit<Manifest, 'shards'> {
 }
 
 /** Stored tensors dealt to shards of at most 60 kB. */
-export function tinyShards(scheme: SchemeName): StoredTensor[][] {
-  const layout = tinyLayout(scheme);
+export function tinyShards(scheme: SchemeName, weightGrid: WeightGrid | null = null): StoredTensor[][] {
+  const layout = tinyLayout(scheme, weightGrid);
   return assignShards(storedTensors(tensorSpecs(layout), layout.maxTensorBytes), 60_000);
 }
 
@@ -82,12 +87,15 @@ export function headerOf(shard: readonly StoredTensor[]): Uint8Array {
   );
 }
 
-/** A valid manifest as JSON.parse would give it, free to be broken. */
-export function tinyManifest(scheme: SchemeName = 'mergequant'): Record<string, unknown> {
-  const shards = tinyShards(scheme).map((shard, i) => ({
+/** A valid manifest as JSON.parse would give it, free to be broken; with a grid: 3-bit weights. */
+export function tinyManifest(
+  scheme: SchemeName = 'mergequant',
+  weightGrid: WeightGrid | null = null,
+): Record<string, unknown> {
+  const shards = tinyShards(scheme, weightGrid).map((shard, i) => ({
     name: shardName(i),
     bytes: headerOf(shard).length + shard.reduce((sum, tensor) => sum + tensor.bytes, 0),
     sha256: String(i).padStart(64, '0'),
   }));
-  return JSON.parse(JSON.stringify({ ...tinyLayout(scheme), shards })) as Record<string, unknown>;
+  return JSON.parse(JSON.stringify({ ...tinyLayout(scheme, weightGrid), shards })) as Record<string, unknown>;
 }

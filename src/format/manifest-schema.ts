@@ -62,7 +62,8 @@ const layer = v.strictObject({
 
 const quant = v.strictObject({
   actBits: v.picklist([4, 8]),
-  weightBits: v.literal(4),
+  weightBits: v.picklist([3, 4]),
+  weightGrid: v.optional(v.nullable(v.strictObject({ groupSize: v.nullable(count) })), null),
   reconstruct: v.picklist(reconstructModes),
   alpha: v.nullable(positive),
   hadamard: v.optional(v.nullable(v.strictObject({ downBlock: count })), null),
@@ -71,7 +72,7 @@ const quant = v.strictObject({
 
 export const manifestSchema = v.strictObject({
   format: v.literal('mergequant'),
-  version: v.literal(1),
+  version: v.picklist([1, 2]),
   name: v.pipe(v.string(), v.minLength(1, 'a name'), v.maxLength(200, 'at most 200 characters')),
   config,
   scheme: v.picklist(schemeNames),

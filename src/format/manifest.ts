@@ -1,5 +1,6 @@
 import type { LlamaConfig } from './config';
-import type { ActBits, ReconstructMode, SchemeName } from './scheme';
+import type { ActBits, ReconstructMode, SchemeName, WeightBits } from './scheme';
+import type { WeightGrid } from './weight-grid';
 
 /** What the two norm sites and the two projections of one quantized layer look like. */
 export interface LayerSpec {
@@ -28,7 +29,12 @@ export interface HadamardSpec {
 
 export interface QuantSpec {
   readonly actBits: ActBits;
-  readonly weightBits: 4;
+  readonly weightBits: WeightBits;
+  /**
+   * null: one scale a row and codes −8 … 7 (4 bits only). Else steps and zero points by groups, from version 2 on. A manifest
+   * without the key is read as null.
+   */
+  readonly weightGrid: WeightGrid | null;
   readonly reconstruct: ReconstructMode;
   readonly alpha: number | null;
   /** null without rotations. A manifest without the key is read as null. */
@@ -49,7 +55,8 @@ export type DenseDtype = 'F16' | 'F32';
 
 export interface Manifest {
   readonly format: 'mergequant';
-  readonly version: 1;
+  /** 2 where something of version 2 is used; see docs/FORMAT.md §4. */
+  readonly version: 1 | 2;
   /** What the page shows. */
   readonly name: string;
   readonly config: LlamaConfig;

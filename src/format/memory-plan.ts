@@ -3,10 +3,11 @@ import type { LlamaConfig } from './config';
 import { FormatError } from './errors';
 import type { DenseDtype, QuantSpec } from './manifest';
 import { buildSafetensorsHeader } from './safetensors';
-import { type ActBits, type ReconstructMode, type SchemeName, schemeModes } from './scheme';
+import { type ActBits, type ReconstructMode, type SchemeName, schemeModes, type WeightBits } from './scheme';
 import { assignShards, defaultMaxTensorBytes } from './shards';
 import {
   dtypeBytes,
+  linearInputs,
   type ModelLayout,
   paddedInputs,
   qkvRows,
@@ -15,6 +16,7 @@ import {
   tensorBytes,
   tensorSpecs,
 } from './tensors';
+import type { WeightGrid } from './weight-grid';
 
 export interface PlanOptions {
   readonly config: LlamaConfig;
@@ -25,6 +27,10 @@ export interface PlanOptions {
   readonly quant?: QuantSpec | null;
   /** Default 4. */
   readonly actBits?: ActBits;
+  /** Default 4. */
+  readonly weightBits?: WeightBits;
+  /** Default null: one scale a row. */
+  readonly weightGrid?: WeightGrid | null;
   /** Default `pad`. */
   readonly reconstruct?: ReconstructMode;
   /** Default F16. */
@@ -147,7 +153,8 @@ function assumedInputs(hiddenSize: number, scheme: SchemeName, reconstruct: Reco
   return paddedInputs(Math.ceil(hiddenSize * (1 + assumedGrowth)));
 }
 
-function assumedQuant({ config, scheme, actBits = 4, reconstruct = 'pad' }: PlanOptions): QuantSpec | null {
+function assumedQuant(options: PlanOptions): QuantSpec | null {
+  const { config, scheme, actBits = 4, weightBits = 4, weightGrid = null, reconstruct = 'pad' } = options;
   if (scheme === 'fp16') return null;
   const inputs = assumedInputs(config.hiddenSize, scheme, reconstruct);
   const offsets = schemeModes[scheme].norm === 'static' && reconstruct === 'segment';
@@ -162,7 +169,7 @@ function assumedQuant({ config, scheme, actBits = 4, reconstruct = 'pad' }: Plan
     downAct: 1,
   };
   const layers = Array.from({ length: config.numLayers }, () => layer);
-  return { actBits, weightBits: 4, reconstruct, alpha: null, hadamard: null, layers };
+  return { actBits, weightBits, weightGrid, reconstruct, alpha: null, hadamard: null, layers };
 }
 
 function assumptions({ config, quant: given }: PlanOptions, quant: QuantSpec | null): string[] {
@@ -243,7 +250,7 @@ function scratchBuffers(layout: ModelLayout, contextLength: number, T: number): 
     x: T * D,
     attended: T * Math.max(D, numHeads * headDim), // and the plain norm's output
     qkv: T * Math.max(qkvRows(config), F), // and the FFN's activations
-    gate_up: (layout.quant && !layout.quant.hadamard ? 1 : T) * 2 * F,
+    gate_up: (layout.quant && !layout.quant.hadamard && !layout.quant.weightGrid ? 1 : T) * 2 * F,
     q: (T * largestInputs(layout)) / 4, // 8-bit lanes
     qmeta: 2 * T,
     partials: numHeads * Math.ceil(contextLength / pieceKeys) * (headDim + 2), // one token's
@@ -257,10 +264,10 @@ function scratchBuffers(layout: ModelLayout, contextLength: number, T: number): 
   });
 }
 
-/** Largest K' among the int4 linears; 0 without them. */
+/** Largest K' among the quantized linears; 0 without them. */
 function largestInputs(layout: ModelLayout): number {
-  const matrices = tensorSpecs(layout).filter(({ dtype, shape }) => dtype === 'U32' && shape.length === 2);
-  return Math.max(0, ...matrices.map(({ shape }) => shape[1]! * 8));
+  const bits = layout.quant?.weightBits ?? 4;
+  return Math.max(0, ...tensorSpecs(layout).map((spec) => linearInputs(spec, bits) ?? 0));
 }
 
 function categoryBytes(buffers: readonly PlanBuffer[]): Record<PlanCategory, number> {

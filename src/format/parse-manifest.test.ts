@@ -23,6 +23,26 @@ test.each(schemeNames)('a good %s manifest parses to itself', (scheme) => {
   expect(parseManifest(JSON.parse(JSON.stringify(manifest)), 'manifest.json')).toEqual(manifest);
 });
 
+test.each([{ groupSize: null }, { groupSize: 32 }, { groupSize: 128 }])('3-bit weights, %j', (grid) => {
+  const manifest = tinyManifest('mergequant', grid);
+  const parsed = parseManifest(JSON.parse(JSON.stringify(manifest)), 'manifest.json');
+  expect(parsed).toEqual(manifest);
+  const tensors = expectedStoredTensors(parsed);
+  // three words for 32 elements, 96 inputs; groups of the 192 padded inputs of down
+  expect(tensors.get('layers.0.qkv.weight')!.tensor.shape).toEqual([96, 9]);
+  const groups = grid.groupSize === null ? 1 : Math.ceil(192 / grid.groupSize);
+  expect(tensors.get('layers.0.down.grid')!.tensor).toMatchObject({ dtype: 'U32', shape: [64, groups] });
+  expect(tensors.has('layers.0.down.scale')).toBe(false);
+});
+
+test('one group for a row that is too long for exact sums is refused', () => {
+  const manifest = tinyManifest('mergequant', { groupSize: null });
+  Object.assign(manifest.config as object, { intermediateSize: 200_000 });
+  expect(() => parseManifest(manifest, 'm')).toThrow(
+    /groupSize: expected a number where rows have 200000 inputs/,
+  );
+});
+
 test('llama3 rope scaling, biases, a tied head and no special tokens are fine', () => {
   const manifest = tinyManifest('fp16');
   const ropeScaling = {
@@ -38,9 +58,9 @@ test('llama3 rope scaling, biases, a tied head and no special tokens are fine', 
 
 const wrong: [path: Path, value: unknown, where: string, expected: RegExp][] = [
   [['format'], 'gguf', 'format', /"mergequant"/],
-  [['version'], 2, 'version', /a newer program made this artifact/],
-  [['version'], 0, 'version', /^1$/],
-  [['version'], '1', 'version', /^1$/],
+  [['version'], 3, 'version', /a newer program made this artifact/],
+  [['version'], 0, 'version', /^1 or 2$/],
+  [['version'], '1', 'version', /^1 or 2$/],
   [['name'], '', 'name', /a name/],
   [['name'], undefined, 'name', /name/],
   [['extra'], 1, 'extra', /never/],
@@ -63,7 +83,7 @@ const wrong: [path: Path, value: unknown, where: string, expected: RegExp][] = [
   [['config', 'tieWordEmbeddings'], 1, 'config.tieWordEmbeddings', /boolean/],
   [['quant'], null, 'quant', /an object for the scheme mergequant/],
   [['quant', 'actBits'], 5, 'quant.actBits', /4 \| 8/],
-  [['quant', 'weightBits'], 8, 'quant.weightBits', /4/],
+  [['quant', 'weightBits'], 8, 'quant.weightBits', /3 \| 4/],
   [['quant', 'reconstruct'], 'split', 'quant.reconstruct', /none.*segment/],
   [['quant', 'alpha'], null, 'quant.alpha', /a threshold/],
   [['quant', 'alpha'], -1, 'quant.alpha', />0/],

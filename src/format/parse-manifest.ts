@@ -6,10 +6,18 @@ import type { FileEntry, Manifest, QuantSpec } from './manifest';
 import { manifestSchema } from './manifest-schema';
 import { schemeModes } from './scheme';
 import { headerEntryBytes, maxShardBytes } from './shards';
-import { paddedInputs, type StoredTensor, storedTensors, tensorBytes, tensorSpecs } from './tensors';
+import {
+  linearInputs,
+  paddedInputs,
+  type StoredTensor,
+  storedTensors,
+  tensorBytes,
+  tensorSpecs,
+} from './tensors';
+import { maxGroupSize } from './weight-grid';
 
-/** Version this code reads and writes. */
-export const manifestVersion = 1;
+/** Newest version that this code reads. It writes the oldest that has what an artifact needs. */
+export const manifestVersion = 2;
 const maxStoredTensors = 65_536;
 /** Bytes of tokenizer files: far above real ones (Llama-3's tokenizer.json is 17 MB). */
 const maxTokenizerFileBytes = 128 * 2 ** 20;
@@ -50,7 +58,7 @@ function checkVersion(json: unknown, fail: Fail): void {
       version,
     );
   }
-  if (version !== manifestVersion) fail('version', String(manifestVersion), version);
+  if (version !== 1 && version !== manifestVersion) fail('version', `1 or ${manifestVersion}`, version);
 }
 
 function checkStructure(json: unknown, fail: Fail): Manifest {
@@ -70,7 +78,8 @@ function pathOf(issue: v.BaseIssue<unknown>): string {
   return keys.join('').replace(/^\./, '');
 }
 
-function checkQuant({ scheme, quant, config }: Manifest, fail: Fail): void {
+function checkQuant(manifest: Manifest, fail: Fail): void {
+  const { scheme, quant, config } = manifest;
   if (scheme === 'fp16') {
     if (quant !== null) fail('quant', 'null for the scheme fp16', quant);
     return;
@@ -87,6 +96,7 @@ function checkQuant({ scheme, quant, config }: Manifest, fail: Fail): void {
     fail('quant.alpha', `a threshold for the reconstruction ${quant.reconstruct}`, quant.alpha);
   }
   checkHadamard(quant, config.intermediateSize, fail);
+  checkWeightGrid(manifest, quant, fail);
   for (let layer = 0; layer < quant.layers.length; layer++) {
     checkSite(quant, layer, 'attn', config.hiddenSize, merged, fail);
     checkSite(quant, layer, 'mlp', config.hiddenSize, merged, fail);
@@ -102,6 +112,22 @@ function checkHadamard({ hadamard, reconstruct }: QuantSpec, ffnSize: number, fa
     fail('quant.hadamard.downBlock', expected, downBlock);
   }
   if (reconstruct !== 'none') fail('quant.reconstruct', '"none" with quant.hadamard', reconstruct);
+}
+
+function checkWeightGrid(manifest: Manifest, { weightBits, weightGrid }: QuantSpec, fail: Fail): void {
+  if (weightGrid === null) {
+    if (weightBits !== 4) fail('quant.weightGrid', `an object for ${weightBits}-bit weights`, null);
+    return;
+  }
+  const { groupSize } = weightGrid;
+  if (groupSize !== null && (groupSize % 32 !== 0 || groupSize > maxGroupSize)) {
+    fail('quant.weightGrid.groupSize', `null or a multiple of 32 up to ${maxGroupSize}`, groupSize);
+  }
+  if (manifest.version < 2) fail('version', '2, which quant.weightGrid belongs to', manifest.version);
+  const longest = Math.max(...tensorSpecs(manifest).map((spec) => linearInputs(spec, weightBits) ?? 0));
+  if (groupSize === null && longest > maxGroupSize) {
+    fail('quant.weightGrid.groupSize', `a number where rows have ${longest} inputs`, null);
+  }
 }
 
 function checkSite(

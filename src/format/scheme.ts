@@ -10,6 +10,7 @@ export const schemeNames = [
 export type SchemeName = (typeof schemeNames)[number];
 
 export type ActBits = 4 | 8;
+export type WeightBits = 3 | 4;
 
 /**
  * How a linear's input becomes integers.

@@ -1,7 +1,8 @@
 /** The exact set of tensors that a model consists of, in the artifact and on the GPU. */
 import type { LlamaConfig } from './config';
 import type { DenseDtype, LayerSpec, Manifest, QuantSpec } from './manifest';
-import { type SchemeName, schemeModes } from './scheme';
+import { type SchemeName, schemeModes, type WeightBits } from './scheme';
+import { groupCount, levelWords } from './weight-grid';
 
 export type TensorDtype = 'F16' | 'F32' | 'U32' | 'I32';
 
@@ -33,7 +34,8 @@ export function paddedInputs(inputs: number): number {
 
 /**
  * All tensors of a model, unblocked, in storage order. Linears: `qkv` rows are q, then k, then v; `gate_up` interleaves its
- * rows (row 2f is gate f, row 2f + 1 is up f). Dense weights are [N, K]; int4 weights are U32 [N, K'/8] with F32 scales [N].
+ * rows (row 2f is gate f, row 2f + 1 is up f). Dense weights are [N, K]; packed weights are U32 [N, K'·bits/32] with F32
+ * scales [N], or with U32 grid words [N, G] for G groups of a row.
  */
 export function tensorSpecs(layout: ModelLayout): TensorSpec[] {
   const { config, scheme, quant, denseDtype } = layout;
@@ -68,10 +70,7 @@ function layerSpecs(
     bias: boolean,
   ): TensorSpec[] => [
     ...(quant
-      ? [
-          { name: at(`${name}.weight`), dtype: 'U32' as const, shape: [rows, padded / 8] },
-          { name: at(`${name}.scale`), dtype: 'F32' as const, shape: [rows] },
-        ]
+      ? packedSpecs(at(name), quant, rows, padded)
       : [{ name: at(`${name}.weight`), dtype: dense, shape: [rows, inputs] }]),
     ...(bias ? [{ name: at(`${name}.bias`), dtype: 'F32' as const, shape: [rows] }] : []),
   ];
@@ -84,6 +83,21 @@ function layerSpecs(
     ...normSpecs(at('mlp_norm'), scheme, D, mlpInputs, spec?.mlpOffsets ?? false),
     ...linear('gate_up', 2 * F, D, mlpInputs, config.mlpBias),
     ...linear('down', D, F, paddedInputs(F), config.mlpBias),
+  ];
+}
+
+/** A quantized weight with its scales: one a row, or a word for each group. */
+function packedSpecs(
+  name: string,
+  { weightBits, weightGrid }: QuantSpec,
+  rows: number,
+  padded: number,
+): TensorSpec[] {
+  return [
+    { name: `${name}.weight`, dtype: 'U32', shape: [rows, levelWords(weightBits, padded)] },
+    weightGrid
+      ? { name: `${name}.grid`, dtype: 'U32', shape: [rows, groupCount(weightGrid, padded)] }
+      : { name: `${name}.scale`, dtype: 'F32', shape: [rows] },
   ];
 }
 
@@ -107,6 +121,11 @@ function normSpecs(
     { name: `${name}.gather`, dtype: 'U32', shape: [inputs] },
     ...(offsets ? [{ name: `${name}.offset`, dtype: 'I32' as const, shape: [inputs] }] : []),
   ];
+}
+
+/** K' of a packed weight; null for any other tensor. */
+export function linearInputs({ name, dtype, shape }: TensorSpec, weightBits: WeightBits): number | null {
+  return dtype === 'U32' && name.endsWith('.weight') ? (shape[1]! * 32) / weightBits : null;
 }
 
 /** One stored piece of a tensor: rows `rowStart` to `rowStart + rows` under the name it has in a shard. */

@@ -40,6 +40,7 @@ function layout(scheme: SchemeName, actBits: ActBits, downBlock?: number): Model
   const quant = {
     actBits,
     weightBits: 4 as const,
+    weightGrid: null,
     reconstruct: 'segment' as const,
     alpha: 5,
     hadamard,

@@ -7,6 +7,8 @@ import type { Manifest } from '../format/manifest';
 import { parseManifest } from '../format/parse-manifest';
 import { parseSafetensorsHeader } from '../format/safetensors';
 import { storedTensors, type TensorSpec, tensorSpecs } from '../format/tensors';
+import { unpackOnGrid } from './asymmetric';
+import { dequantize, type QuantizedMatrix } from './rtn';
 
 type TensorData = Float32Array | Uint32Array | Int32Array;
 
@@ -46,10 +48,24 @@ export function readArtifact(folder: string): Artifact {
   return { manifest, tensors };
 }
 
-/** A tensor as float32; packed int4 codes become the numbers −8 … 7 in [N, K']. */
+/** A tensor as float32 [N, K']: packed int4 codes become the numbers −8 … 7, a weight on a grid its values. */
 export function floats(artifact: Artifact, name: string): Float32Array<ArrayBuffer> {
   const data = artifact.tensors.get(name);
   if (!data) throw new Error(`tensor ${name} is not part of this model`);
   if (!(data instanceof Uint32Array)) return Float32Array.from(data);
-  return Float32Array.from(unpackInt4(data, 1, data.length * 8));
+  const onGrid = gridWeight(artifact, name, data);
+  return Float32Array.from(onGrid ? dequantize(onGrid).data : unpackInt4(data, 1, data.length * 8));
+}
+
+function gridWeight(
+  { manifest, tensors }: Artifact,
+  name: string,
+  levels: Uint32Array,
+): QuantizedMatrix | null {
+  const { quant } = manifest;
+  const gridName = name.replace(/weight$/, 'grid');
+  const spec = tensorSpecs(manifest).find((tensor) => tensor.name === gridName);
+  const words = tensors.get(gridName);
+  if (!quant?.weightGrid || !spec || !(words instanceof Uint32Array)) return null;
+  return unpackOnGrid(levels, words, { bits: quant.weightBits, ...quant.weightGrid }, spec.shape[0]!);
 }

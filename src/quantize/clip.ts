@@ -1,5 +1,6 @@
 /** Adaptive clipping, Eq. 7 of MergeQuant (arXiv 2503.07654), and its one-parameter forms for the other quantizers. */
 import { type ActBits, qMax } from '../format/scheme';
+import type { AsymmetricGrid } from './asymmetric';
 import { clamp, intRange, type Matrix, matrix, roundHalfEven } from './matrix';
 import { tokenIntegers } from './migrate';
 import { LinearMap } from './products';
@@ -24,29 +25,58 @@ export interface ClipInputs {
   /** The linears that the site feeds, stacked [N, K]. */
   readonly weights: Matrix;
   readonly actBits: ActBits;
+  /** What the migrated weight is rounded to; null: 4 bits around 0, one step a row. */
+  readonly weightGrid?: AsymmetricGrid | null;
 }
 
-/** Per row, the 4-bit step of the migrated weight with strong scales cut at the threshold of Eq. 6. */
-function migratedRowSteps(weights: Matrix, scales: Float32Array, alpha: number): Float32Array {
+/** Distance and place of the migrated weight's levels, per row and group of channels [N, G]. */
+interface MigratedLevels {
+  /** Channels of a group; the columns that reconstruction will add are not known yet. */
+  readonly size: number;
+  readonly groups: number;
+  readonly steps: Float32Array;
+  readonly origins: Float32Array;
+}
+
+/** The levels with strong scales cut at the threshold of Eq. 6: from −max|w| to max|w|, or from min to max. */
+function migratedLevels(
+  { weights, weightGrid }: ClipInputs,
+  scales: Float32Array,
+  alpha: number,
+): MigratedLevels {
   const threshold = outlierThreshold(scales, alpha);
-  const steps = new Float32Array(weights.rows);
-  for (let n = 0; n < weights.rows; n++) {
-    for (let k = 0; k < weights.cols; k++) {
-      const value = Math.min(scales[k]!, threshold) * Math.abs(weights.data[n * weights.cols + k]!);
-      steps[n] = Math.max(steps[n]!, value / 7);
-    }
+  const size = weightGrid?.groupSize ?? weights.cols;
+  const groups = Math.ceil(weights.cols / size);
+  const lows = new Float32Array(weights.rows * groups);
+  const highs = new Float32Array(weights.rows * groups);
+  weights.data.forEach((weight, i) => {
+    const k = i % weights.cols;
+    const group = ((i - k) / weights.cols) * groups + Math.floor(k / size);
+    const value = Math.min(scales[k]!, threshold) * weight;
+    lows[group] = Math.min(lows[group]!, value);
+    highs[group] = Math.max(highs[group]!, value);
+  });
+  if (!weightGrid) {
+    const steps = highs.map((high, n) => Math.max(high, -lows[n]!) / 7);
+    return { size, groups, steps, origins: new Float32Array(weights.rows) };
   }
-  return steps;
+  const steps = highs.map((high, group) => (high - lows[group]!) / (2 ** weightGrid.bits - 1));
+  return { size, groups, steps, origins: lows };
 }
 
-/** Σ_n (s_k·W_nk − step_n·round(s_k·W_nk/step_n))² per channel [K]. */
-function migratedErrors(weights: Matrix, scales: Float32Array, steps: Float32Array): Float64Array {
+/** Σ_n of the squared distance from s_k·W_nk to its nearest level, per channel [K]. */
+function migratedErrors(
+  weights: Matrix,
+  scales: Float32Array,
+  { size, groups, steps, origins }: MigratedLevels,
+): Float64Array {
   const errors = new Float64Array(weights.cols);
   for (let n = 0; n < weights.rows; n++) {
-    const step = steps[n]!;
-    if (!(step > 0)) continue;
     for (let k = 0; k < weights.cols; k++) {
-      const inSteps = (scales[k]! * weights.data[n * weights.cols + k]!) / step;
+      const group = n * groups + Math.floor(k / size);
+      const step = steps[group]!;
+      if (!(step > 0)) continue;
+      const inSteps = (scales[k]! * weights.data[n * weights.cols + k]! - origins[group]!) / step;
       errors[k]! += (step * (inSteps - Math.round(inSteps))) ** 2;
     }
   }
@@ -82,14 +112,14 @@ function columnNorms(weights: Matrix): Float64Array {
 export function clipChannels(inputs: ClipInputs, loss: ClipLoss, alpha: number): Float32Array {
   const { rows, absMax, weights, actBits } = inputs;
   if (loss === 'none') return new Float32Array(rows.cols).fill(1);
-  const rowSteps = migratedRowSteps(weights, channelScales(absMax, actBits), alpha);
+  const levels = migratedLevels(inputs, channelScales(absMax, actBits), alpha);
   const norms = columnNorms(weights);
   const best = new Float32Array(rows.cols).fill(1);
   const least = new Float64Array(rows.cols).fill(Number.POSITIVE_INFINITY);
   for (const ratio of ratioGrid) {
     const scales = channelScales(absMax, actBits, ratio);
     const activation = activationSums(rows, scales, actBits);
-    const migrated = migratedErrors(weights, scales, rowSteps);
+    const migrated = migratedErrors(weights, scales, levels);
     for (let k = 0; k < rows.cols; k++) {
       const rounding = activation.errors[k]!;
       const losses = {

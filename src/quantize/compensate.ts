@@ -7,6 +7,7 @@ import { setImmediate } from 'node:timers/promises';
 import { jit, numpy as np, tree, valueAndGrad } from '@jax-js/jax';
 import type { LlamaConfig } from '../format/config';
 import { schemeModes } from '../format/scheme';
+import { storableStep } from '../format/weight-grid';
 import {
   type AdamOptions,
   type AdamSchedule,
@@ -17,10 +18,11 @@ import {
   adamStep,
   type Parameters,
 } from './adamw';
-import { layerArrays } from './compensation-arrays';
+import { codeDistance, layerArrays } from './compensation-arrays';
 import { clamp, intRange, type Matrix } from './matrix';
 import type { Method, QuantizedLayer } from './quantize-layer';
 import { seededRandom } from './random';
+import { type QuantizedMatrix, scaleIndex } from './rtn';
 import {
   type Batch,
   type BlockArrays,
@@ -75,7 +77,7 @@ function initialParameters(layer: QuantizedLayer, options: CompensationOptions):
   const normal = () => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
   const parameters: Parameters = {};
   for (const name of linearNames) {
-    const { rows, cols } = layer[name].weight;
+    const { rows, cols, scales } = layer[name].weight;
     if (options.rank === 'full') parameters[`${name}.delta`] = np.zeros([rows, cols]);
     else {
       const { rank } = options;
@@ -83,7 +85,7 @@ function initialParameters(layer: QuantizedLayer, options: CompensationOptions):
       parameters[`${name}.a`] = np.zeros([rows, rank]);
       parameters[`${name}.b`] = np.array(b).reshape([rank, cols]);
     }
-    if (options.learnScales) parameters[`${name}.growth`] = np.zeros([rows, 1]);
+    if (options.learnScales) parameters[`${name}.growth`] = np.zeros([rows, scales.length / rows]);
   }
   return parameters;
 }
@@ -99,6 +101,7 @@ export function blockShape(layer: QuantizedLayer, config: LlamaConfig, method: M
   return {
     config,
     actBits: method.actBits,
+    weightBits: method.weightGrid?.bits ?? 4,
     normMode: norm,
     projectionMode: projection,
     acts: { qkv: attnAct, o: oAct, gateUp: mlpAct, down: downAct },
@@ -184,31 +187,38 @@ async function train(
   return parameters;
 }
 
+/** Codes and scales of trained units (distances of levels from the zero) and of the scales' growth. */
+function foldedWeight(weight: QuantizedMatrix, trained: Float32Array, growth: Float32Array): QuantizedMatrix {
+  const { scales, grid } = weight;
+  const distance = codeDistance(weight);
+  const codes = Int8Array.from(trained, (units, i) => {
+    const at = scaleIndex(weight, i);
+    const zero = grid ? grid.zeros[at]! : 0;
+    const { min, max } = grid ? { min: 0, max: 2 ** grid.bits - 1 } : intRange(4);
+    return distance * clamp(Math.round(units * Math.exp(-growth[at]!) + zero / distance), min, max) - zero;
+  });
+  const grown = scales.map((scale, at) => scale * Math.exp(growth[at]!));
+  return { ...weight, codes, scales: grid ? grown.map(storableStep) : grown };
+}
+
 /** Folds what was trained into codes and scales. */
 async function folded(
   layer: QuantizedLayer,
   units: Readonly<Record<LinearName, Float32Array>>,
   parameters: Parameters,
 ) {
-  const { min, max } = intRange(4);
   const read = async (name: string) =>
     parameters[name] ? ((await parameters[name].ref.data()) as Float32Array) : null;
   const result = { ...layer } as { -readonly [K in keyof QuantizedLayer]: QuantizedLayer[K] };
   for (const name of linearNames) {
     const linear = layer[name];
-    const { rows, cols, scales } = linear.weight;
     const a = parameters[`${name}.a`];
     const delta = a
       ? ((await np.matmul(a.ref, parameters[`${name}.b`]!.ref).data()) as Float32Array)
       : (await read(`${name}.delta`))!;
-    const growth = (await read(`${name}.growth`)) ?? new Float32Array(rows);
-    const codes = new Int8Array(rows * cols);
-    for (let i = 0; i < codes.length; i++) {
-      const value = (units[name][i]! + delta[i]!) * Math.exp(-growth[Math.floor(i / cols)]!);
-      codes[i] = clamp(Math.round(value), min, max);
-    }
-    const grown = scales.map((scale, n) => scale * Math.exp(growth[n]!));
-    result[name] = { ...linear, weight: { ...linear.weight, codes, scales: grown } };
+    const growth = (await read(`${name}.growth`)) ?? new Float32Array(linear.weight.scales.length);
+    const trained = units[name].map((unit, i) => unit + delta[i]!);
+    result[name] = { ...linear, weight: foldedWeight(linear.weight, trained, growth) };
   }
   return result as QuantizedLayer;
 }

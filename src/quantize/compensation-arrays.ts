@@ -1,9 +1,11 @@
 /** A quantized layer's constants on the array library, for training. */
 import { numpy as np } from '@jax-js/jax';
 import type { LlamaConfig } from '../format/config';
+import { levelDistance } from '../format/weight-grid';
 import { clamp } from './matrix';
 import type { Method, QuantizedLayer, QuantizedLinear, QuantizedNorm } from './quantize-layer';
 import { walshMatrix } from './rotate';
+import { type QuantizedMatrix, scaleIndex } from './rtn';
 import { type BlockArrays, type LinearName, linearNames } from './trainable-block';
 
 /** A layer was made without the weights in front of rounding, or in a form that has no row steps of its own. */
@@ -15,21 +17,43 @@ function array(data: ArrayLike<number>, shape: number[]): np.Array {
   return np.array(Float32Array.from(data)).reshape(shape);
 }
 
+/** Codes between two neighbouring levels: 1 without a grid. */
+export function codeDistance({ grid }: QuantizedMatrix): number {
+  return grid ? levelDistance(grid.bits) : 1;
+}
+
 /**
- * The migrated weight in steps of its row, [N, K'], held within half a step of its code: rounding it gives the code that
- * was chosen (GPTQ's, say), and training starts from where in the step the weight lies.
+ * The migrated weight in distances of levels from its zero, [N, K'], held within half a distance of its code: rounding it
+ * gives the code that was chosen (GPTQ's, say), and training starts from where between the levels the weight lies.
  */
 export function weightUnits(name: string, { weight, migrated }: QuantizedLinear): Float32Array {
-  const { rows, cols, codes, scales } = weight;
-  if (!migrated || scales.length !== rows) {
-    throw new CompensationError(
-      `${name}: expected 4-bit weights with one scale a row and their float source`,
-    );
-  }
+  const { codes, scales } = weight;
+  if (!migrated) throw new CompensationError(`${name}: expected quantized weights with their float source`);
+  const distance = codeDistance(weight);
   return Float32Array.from(codes, (code, i) => {
-    const exact = migrated.data[i]! / scales[Math.floor(i / cols)]!;
-    return code + clamp(exact - code, -0.49, 0.49);
+    const exact = migrated.data[i]! / scales[scaleIndex(weight, i)]!;
+    return (code + clamp(exact - code, -0.49 * distance, 0.49 * distance)) / distance;
   });
+}
+
+/** A linear's constants: units, scales of a level [N, G], and where it has them zero points in levels and its groups. */
+function linearArrays(name: LinearName, { weight, bias }: QuantizedLinear, units: Float32Array): BlockArrays {
+  const { rows, cols, scales, grid } = weight;
+  const groups = scales.length / rows;
+  const distance = codeDistance(weight);
+  const spread = new Float32Array(groups * cols);
+  for (let k = 0; k < cols; k++) spread[scaleIndex(weight, k) * cols + k] = 1;
+  const zeros = grid && Float32Array.from(units, (_, i) => grid.zeros[scaleIndex(weight, i)]! / distance);
+  return {
+    [`${name}.units`]: array(units, [rows, cols]),
+    [`${name}.scale`]: array(
+      scales.map((scale) => scale * distance),
+      [rows, groups],
+    ),
+    ...(zeros && { [`${name}.zero`]: array(zeros, [rows, cols]) }),
+    ...(groups > 1 && { [`${name}.spread`]: array(spread, [groups, cols]) }),
+    ...(bias && { [`${name}.bias`]: array(bias, [1, rows]) }),
+  };
 }
 
 function normArrays(site: 'attn' | 'mlp', norm: QuantizedNorm, hiddenSize: number): BlockArrays {
@@ -59,12 +83,7 @@ export function layerArrays(layer: QuantizedLayer, config: LlamaConfig, { hadama
     ...normArrays('attn', layer.attnNorm, config.hiddenSize),
     ...normArrays('mlp', layer.mlpNorm, config.hiddenSize),
   };
-  for (const name of linearNames) {
-    const { weight, bias } = layer[name];
-    constants[`${name}.units`] = array(units[name], [weight.rows, weight.cols]);
-    constants[`${name}.scale`] = array(weight.scales, [weight.rows, 1]);
-    if (bias) constants[`${name}.bias`] = array(bias, [1, weight.rows]);
-  }
+  for (const name of linearNames) Object.assign(constants, linearArrays(name, layer[name], units[name]));
   if (hadamard) {
     const { downBlock } = hadamard;
     constants.hadamard = array(walshMatrix(downBlock), [downBlock, downBlock]);

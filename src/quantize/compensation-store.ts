@@ -2,9 +2,11 @@
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { packInt4, unpackInt4 } from '../format/int4';
+import { unpackInt4 } from '../format/int4';
 import { buildSafetensorsHeader, parseSafetensorsHeader } from '../format/safetensors';
+import { unpackOnGrid } from './asymmetric';
 import type { CompensationOptions } from './compensate';
+import { weightTensors } from './export';
 import type { Matrix } from './matrix';
 import type { Method, QuantizedLayer } from './quantize-layer';
 import { linearNames } from './trainable-block';
@@ -24,6 +26,7 @@ export function compensationKey(
     const { weight, migrated } = layer[name];
     hash.update(weight.codes);
     hash.update(bytesOf(weight.scales));
+    if (weight.grid) hash.update(JSON.stringify({ ...weight.grid, zeros: Array.from(weight.grid.zeros) }));
     if (migrated) hash.update(bytesOf(migrated.data));
   }
   for (const { data } of [...inputs, ...targets]) hash.update(bytesOf(data));
@@ -42,16 +45,12 @@ function pathOf(folder: string, index: number, key: string): string {
 export function saveCompensated(folder: string, index: number, key: string, layer: QuantizedLayer): void {
   mkdirSync(folder, { recursive: true });
   const tensors = linearNames.flatMap((name) => {
-    const { rows, cols, codes, scales } = layer[name].weight;
-    return [
-      {
-        name: `${name}.weight`,
-        dtype: 'U32' as const,
-        shape: [rows, cols / 8],
-        data: packInt4(codes, rows, cols),
-      },
-      { name: `${name}.scale`, dtype: 'F32' as const, shape: [rows], data: scales },
-    ];
+    return weightTensors(name, layer[name].weight).map(([tensorName, data]) => ({
+      name: tensorName,
+      dtype: data instanceof Float32Array ? ('F32' as const) : ('U32' as const),
+      shape: [data.byteLength / 4],
+      data,
+    }));
   });
   const header = buildSafetensorsHeader(tensors.map(({ name, dtype, shape }) => ({ name, dtype, shape })));
   const path = pathOf(folder, index, key);
@@ -76,10 +75,15 @@ export function loadCompensated(
   };
   const result = { ...layer } as { -readonly [K in keyof QuantizedLayer]: QuantizedLayer[K] };
   for (const name of linearNames) {
-    const { rows, cols } = layer[name].weight;
-    const codes = Int8Array.from(unpackInt4(new Uint32Array(bytes(`${name}.weight`)), rows, cols));
-    const scales = new Float32Array(bytes(`${name}.scale`));
-    result[name] = { ...layer[name], weight: { ...layer[name].weight, codes, scales } };
+    const { rows, cols, grid } = layer[name].weight;
+    const words = new Uint32Array(bytes(`${name}.weight`));
+    const weight = grid
+      ? unpackOnGrid(words, new Uint32Array(bytes(`${name}.grid`)), grid, rows)
+      : {
+          ...{ rows, cols, codes: Int8Array.from(unpackInt4(words, rows, cols)) },
+          scales: new Float32Array(bytes(`${name}.scale`)),
+        };
+    result[name] = { ...layer[name], weight };
   }
   return result;
 }

@@ -4,8 +4,10 @@ import { f32ToF16Bits } from '../format/half';
 import { packInt4 } from '../format/int4';
 import { type ModelLayout, type TensorSpec, tensorSpecs } from '../format/tensors';
 import type { ArtifactWriter } from './artifact-writer';
+import { packOnGrid } from './asymmetric';
 import type { QuantizedLayer, QuantizedLinear, QuantizedNorm } from './quantize-layer';
 import type { WeightSource } from './rotate';
+import type { QuantizedMatrix } from './rtn';
 
 function bytesOf(view: ArrayBufferView): Uint8Array {
   return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
@@ -59,10 +61,24 @@ function normTensors(name: string, norm: QuantizedNorm): [string, ArrayBufferVie
   ];
 }
 
-function linearTensors(name: string, { weight, bias }: QuantizedLinear): [string, ArrayBufferView][] {
+/** A quantized weight as it is stored. */
+export function weightTensors(name: string, weight: QuantizedMatrix): [string, ArrayBufferView][] {
+  if (weight.grid) {
+    const { weight: levels, grid } = packOnGrid(weight, weight.grid);
+    return [
+      [`${name}.weight`, levels],
+      [`${name}.grid`, grid],
+    ];
+  }
   return [
     [`${name}.weight`, packInt4(weight.codes, weight.rows, weight.cols)],
     [`${name}.scale`, weight.scales],
+  ];
+}
+
+function linearTensors(name: string, { weight, bias }: QuantizedLinear): [string, ArrayBufferView][] {
+  return [
+    ...weightTensors(name, weight),
     ...(bias ? [[`${name}.bias`, bias] as [string, ArrayBufferView]] : []),
   ];
 }

@@ -50,10 +50,11 @@ class ArtifactLayer {
     const weight = this.tensor(`${name}.weight`);
     const bias = this.has(`${name}.bias`) ? this.tensor(`${name}.bias`) : null;
     const scale = this.has(`${name}.scale`) ? this.tensor(`${name}.scale`) : null;
-    const rows = scale?.length ?? this.denseRows(name);
-    const map = await LinearMap.load(matrix(rows, weight.length / rows, weight), scale ? null : bias);
+    const isDense = !scale && !this.has(`${name}.grid`);
+    const rows = this.outputs(name);
+    const map = await LinearMap.load(matrix(rows, weight.length / rows, weight), isDense ? bias : null);
     this.maps.push(map);
-    if (!scale) return (x) => map.apply(x);
+    if (isDense) return (x) => map.apply(x);
     const actBits = this.artifact.manifest.quant!.actBits;
     return async (x) => {
       const padded = padColumns(x, map.inputs);
@@ -63,13 +64,14 @@ class ArtifactLayer {
       const y = await map.apply(integers);
       for (let i = 0; i < y.data.length; i++) {
         const n = i % rows;
-        y.data[i] = y.data[i]! * scale[n]! * (dynamic?.scales[Math.floor(i / rows)] ?? 1) + (bias?.[n] ?? 0);
+        y.data[i] =
+          y.data[i]! * (scale?.[n] ?? 1) * (dynamic?.scales[Math.floor(i / rows)] ?? 1) + (bias?.[n] ?? 0);
       }
       return y;
     };
   }
 
-  denseRows(name: string): number {
+  outputs(name: string): number {
     const { hiddenSize, intermediateSize, numHeads, numKvHeads, headDim } = this.artifact.manifest.config;
     if (name === 'qkv') return (numHeads + 2 * numKvHeads) * headDim;
     return name === 'gate_up' ? 2 * intermediateSize : hiddenSize;

@@ -6,11 +6,14 @@
  * t = w·U. Component j of q·U reads q_0 … q_j only, so rounding q_j to the nearest value one after the other is exactly what
  * GPTQ's updates through the Cholesky factor of H⁻¹ do, without an inverse. The factor 2 cancels and is left out.
  */
+import { type AsymmetricGrid, emptyOnGrid } from './asymmetric';
 import { choleskyLower, NotPositiveDefiniteError } from './cholesky';
+import { roundRowOnGrid } from './gptq-grid';
 import type { LinearProblem } from './linear-problem';
 import { clamp, intRange, type Matrix } from './matrix';
 import { crossGram, multiplyTransposed } from './products';
-import { bestRowScale, type QuantizedMatrix, type WeightQuantizer } from './rtn';
+import { bestRowScale, dequantize, type QuantizedMatrix, type WeightQuantizer } from './rtn';
+import { dot, type Factor } from './triangular';
 
 export interface GptqOptions {
   /** λ as a part of the Hessian's mean diagonal. */
@@ -22,20 +25,15 @@ export interface GptqOptions {
    * model's inputs, so that codes also answer for the inputs' rounding.
    */
   readonly target: 'weights' | 'outputs';
+  /** Asymmetric levels; null: codes −8 … 7 and one scale a row. */
+  readonly grid: AsymmetricGrid | null;
 }
 
-export const gptqDefaults: GptqOptions = { damping: 0.01, order: false, target: 'weights' };
+export const gptqDefaults: GptqOptions = { damping: 0.01, order: false, target: 'weights', grid: null };
 
 const weightBits = 4;
 /** Row scales tried, as parts of the one of least weighted squared error. */
-const scaleTrials = [1, 0.9, 1.1];
-
-/** Column order and the factor U of the damped Hessian in that order, transposed: row j holds U_0j … U_jj. */
-interface Factor {
-  readonly order: Uint32Array;
-  readonly transposed: Float64Array; // [K, K], lower triangle
-  readonly diagonal: Float64Array; // the Hessian's own, in that order
-}
+export const scaleTrials = [1, 0.9, 1.1];
 
 /** H = U·Uᵀ from the Cholesky factor of H with rows and columns reversed. @throws NotPositiveDefiniteError */
 export function factorHessian(gram: Matrix, options: GptqOptions): Factor {
@@ -57,20 +55,6 @@ export function factorHessian(gram: Matrix, options: GptqOptions): Factor {
     for (let i = 0; i <= j; i++) transposed[j * K + i] = reversed[(K - 1 - i) * K + (K - 1 - j)]!;
   }
   return { order, transposed, diagonal: diagonal.map((_, k) => diagonal[order[k]!]!) };
-}
-
-/** Σ_{i<length} a_i·b_{at+i}, four sums at a time: one sum alone waits for itself. */
-function dot(a: Float64Array, b: Float64Array, at: number, length: number): number {
-  let [s0, s1, s2, s3] = [0, 0, 0, 0];
-  let i = 0;
-  for (; i + 3 < length; i += 4) {
-    s0 += a[i]! * b[at + i]!;
-    s1 += a[i + 1]! * b[at + i + 1]!;
-    s2 += a[i + 2]! * b[at + i + 2]!;
-    s3 += a[i + 3]! * b[at + i + 3]!;
-  }
-  for (; i < length; i++) s0 += a[i]! * b[at + i]!;
-  return s0 + s1 + s2 + s3;
 }
 
 /** t = w·U: component j is Σ_{i≤j} w_i·U_ij. */
@@ -130,18 +114,51 @@ async function crossTargets(weights: Matrix, cross: Matrix | null, gram: Matrix,
   return product;
 }
 
+/** Each row's targets t in the factor's order; the array is used again for the next row. */
+function* rowTargets(weights: Matrix, wanted: Matrix | null, factor: Factor): Generator<Float64Array> {
+  const { rows, cols: K } = weights;
+  const inOrder = new Float64Array(K);
+  const targets = new Float64Array(K);
+  const source = wanted ?? weights;
+  for (let n = 0; n < rows; n++) {
+    for (let k = 0; k < K; k++) inOrder[k] = source.data[n * K + factor.order[k]!]!;
+    (wanted ? solveTargets : weightTargets)(inOrder, factor, targets);
+    yield targets;
+  }
+}
+
+/** All rows against one factored Hessian, on asymmetric levels. */
+function roundRowsOnGrid(
+  weights: Matrix,
+  rowsTargets: Iterable<Float64Array>,
+  factor: Factor,
+  grid: AsymmetricGrid,
+): QuantizedMatrix {
+  const K = weights.cols;
+  const out = emptyOnGrid(weights, grid);
+  let row = 0;
+  let group = 0;
+  for (const targets of rowsTargets) {
+    const { codes, levels } = roundRowOnGrid(targets, factor, grid);
+    for (let k = 0; k < K; k++) out.codes[row * K + factor.order[k]!] = codes[k]!;
+    for (const { step, zero } of levels) {
+      out.scales[group] = step;
+      out.grid.zeros[group] = zero;
+      group++;
+    }
+    row++;
+  }
+  return out;
+}
+
 /** All rows against one factored Hessian. */
-function roundRows(weights: Matrix, wanted: Matrix | null, factor: Factor): QuantizedMatrix {
+function roundRows(weights: Matrix, rowsTargets: Iterable<Float64Array>, factor: Factor): QuantizedMatrix {
   const { rows, cols: K } = weights;
   const codes = new Int8Array(rows * K);
   const scales = new Float32Array(rows);
-  const inOrder = new Float64Array(K);
-  const targets = new Float64Array(K);
   const weighting = Float32Array.from(factor.diagonal);
-  for (let n = 0; n < rows; n++) {
-    const source = wanted ?? weights;
-    for (let k = 0; k < K; k++) inOrder[k] = source.data[n * K + factor.order[k]!]!;
-    (wanted ? solveTargets : weightTargets)(inOrder, factor, targets);
+  let n = 0;
+  for (const targets of rowsTargets) {
     const start = bestRowScale(
       Float32Array.from(factor.order, (k) => weights.data[n * K + k]!),
       weighting,
@@ -153,6 +170,7 @@ function roundRows(weights: Matrix, wanted: Matrix | null, factor: Factor): Quan
     }
     scales[n] = best!.scale;
     for (let k = 0; k < K; k++) codes[n * K + factor.order[k]!] = best!.codes[k]!;
+    n++;
   }
   return { rows, cols: K, codes, scales };
 }
@@ -164,7 +182,11 @@ export async function gptqRound(
   cross: Matrix | null,
   options: GptqOptions = gptqDefaults,
 ): Promise<QuantizedMatrix> {
-  return roundRows(weights, await crossTargets(weights, cross, gram, options), factorHessian(gram, options));
+  const factor = factorHessian(gram, options);
+  const targets = rowTargets(weights, await crossTargets(weights, cross, gram, options), factor);
+  return options.grid
+    ? roundRowsOnGrid(weights, targets, factor, options.grid)
+    : roundRows(weights, targets, factor);
 }
 
 /** A weight quantizer that gathers the Hessian over every calibration token. */
@@ -198,10 +220,9 @@ export function outputError(weights: Matrix, quantized: QuantizedMatrix, gram: M
   const K = weights.cols;
   let total = 0;
   const e = new Float64Array(K);
+  const { data: rounded } = dequantize(quantized);
   for (let n = 0; n < weights.rows; n++) {
-    for (let k = 0; k < K; k++) {
-      e[k] = weights.data[n * K + k]! - quantized.scales[n]! * quantized.codes[n * K + k]!;
-    }
+    for (let k = 0; k < K; k++) e[k] = weights.data[n * K + k]! - rounded[n * K + k]!;
     for (let i = 0; i < K; i++) {
       let sum = 0;
       for (let k = 0; k < K; k++) sum += gram.data[i * K + k]! * e[k]!;

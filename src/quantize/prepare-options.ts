@@ -1,6 +1,14 @@
 /** Options of `mergequant prepare` and the method that they describe. */
 import type { LlamaConfig } from '../format/config';
-import { type ActBits, type ReconstructMode, type SchemeName, schemeModes } from '../format/scheme';
+import {
+  type ActBits,
+  type ReconstructMode,
+  type SchemeName,
+  schemeModes,
+  type WeightBits,
+} from '../format/scheme';
+import { maxGroupSize } from '../format/weight-grid';
+import { type AsymmetricGrid, asymmetricNearest } from './asymmetric';
 import type { ClipLoss } from './clip';
 import { type GptqOptions, gptqDefaults, gptqQuantizer } from './gptq';
 import type { LayerCalibratorOptions, Propagation } from './layer-calibrator';
@@ -19,6 +27,12 @@ export interface PrepareOptions {
   readonly out: string;
   readonly scheme: SchemeName;
   readonly actBits: ActBits;
+  /** Default 4. 3 bits are always asymmetric. */
+  readonly weightBits?: WeightBits;
+  /** Levels with a zero point instead of codes around 0; default for 3 bits and for groups. */
+  readonly weightAsymmetric?: boolean;
+  /** Inputs that share a step and a zero point, a multiple of 32; default: a whole row. */
+  readonly groupSize?: number;
   readonly reconstruct: ReconstructMode;
   /** Threshold of Eq. 6 in standard deviations, above 0. */
   readonly alpha: number;
@@ -81,16 +95,34 @@ export function methodOf(options: PrepareOptions, config: LlamaConfig, calibrate
     clipLoss: clipLossOf(options),
     hadamard,
     smooth: options.smooth ?? null,
+    weightGrid: weightGridOf(options),
     quantizeWeights: weightQuantizer(options, calibrated),
   };
 }
 
 /** The method's weight quantizer; without calibration tokens only rounding to nearest is possible. */
 function weightQuantizer(options: PrepareOptions, calibrated: boolean): WeightQuantizer {
-  if (weightMethodOf(options, calibrated) === 'rtn') return roundToNearest;
+  const grid = weightGridOf(options);
+  if (weightMethodOf(options, calibrated) === 'rtn') return grid ? asymmetricNearest(grid) : roundToNearest;
   const { gptqOrder: order = gptqDefaults.order } = options;
   const target = gptqTargetOf(options);
-  return gptqQuantizer({ ...gptqDefaults, order, target });
+  return gptqQuantizer({ ...gptqDefaults, order, target, grid });
+}
+
+/** Asymmetric levels, or null for 4 bits around 0 with one scale a row. @throws RangeError for options that exclude each other */
+export function weightGridOf(options: PrepareOptions): AsymmetricGrid | null {
+  const { weightBits: bits = 4, groupSize = null, scheme } = options;
+  const { weightAsymmetric = bits === 3 || groupSize !== null } = options;
+  if (groupSize !== null && !(groupSize > 0 && groupSize % 32 === 0 && groupSize <= maxGroupSize)) {
+    throw new RangeError(`group size: expected a multiple of 32 up to ${maxGroupSize}, found ${groupSize}`);
+  }
+  if (!weightAsymmetric) {
+    if (bits === 4 && groupSize === null) return null;
+    throw new RangeError(`${bits}-bit weights${groupSize ? ' in groups' : ''}: expected asymmetric ones`);
+  }
+  if (scheme === 'fp16')
+    throw new RangeError('weight bits and groups: expected a quantized scheme, found fp16');
+  return { bits, groupSize };
 }
 
 export function weightMethodOf({ weights }: PrepareOptions, calibrated: boolean): WeightMethod {
@@ -119,6 +151,6 @@ export function gptqTargetOf(options: PrepareOptions): GptqOptions['target'] {
 export function calibratorOptions(options: PrepareOptions, method: Method): LayerCalibratorOptions {
   const { seed, spill = null } = options;
   const propagate = propagationOf(options);
-  const keepRows = method.quantizeWeights !== roundToNearest;
+  const keepRows = weightMethodOf(options, true) === 'gptq';
   return { seed, rounding: method, hadamard: method.hadamard, propagate, keepRows, spill };
 }

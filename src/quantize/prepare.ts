@@ -20,6 +20,7 @@ import {
   methodOf,
   type PrepareOptions,
   propagationOf,
+  weightGridOf,
   weightMethodOf,
 } from './prepare-options';
 import { CalibrationMissingError, type Method, quantizeLayer } from './quantize-layer';
@@ -46,7 +47,10 @@ export type OnLayer = (done: number, total: number) => void;
 function quantSpec(options: PrepareOptions, method: Method, layers: readonly LayerSpec[]): QuantSpec {
   const { reconstruct, hadamard } = method;
   const alpha = reconstruct === 'none' ? null : options.alpha;
-  return { actBits: options.actBits, weightBits: 4, reconstruct, alpha, hadamard, layers };
+  const grid = method.weightGrid ?? null;
+  const weightGrid = grid && { groupSize: grid.groupSize };
+  const { actBits } = options;
+  return { actBits, weightBits: grid?.bits ?? 4, weightGrid, reconstruct, alpha, hadamard, layers };
 }
 
 /** Stored tensors of one layer, whose spec is the only one that must be known. */
@@ -187,7 +191,7 @@ async function writeEnding(
   const { name, config, scheme, quant, provenance } = manifest;
   return writer.finish({
     format: 'mergequant',
-    version: 1,
+    version: quant?.weightGrid ? 2 : 1,
     name,
     config,
     scheme,
@@ -248,6 +252,7 @@ function checkOptions(options: PrepareOptions, numLayers: number): void {
   if (compensation && options.calibration.length === 0) {
     throw new CalibrationMissingError('compensation trains on calibration text: give --calibration');
   }
+  weightGridOf(options);
   if (hadamard && scheme === 'fp16') {
     throw new RangeError('Hadamard variant: expected a quantized scheme, found fp16');
   }

@@ -3,6 +3,7 @@ import type { LlamaConfig } from '../format/config';
 import type { HadamardSpec, LayerSpec } from '../format/manifest';
 import { type ActBits, type ReconstructMode, type SchemeName, schemeModes } from '../format/scheme';
 import { paddedInputs } from '../format/tensors';
+import type { AsymmetricGrid } from './asymmetric';
 import type { LayerStats, SiteStats } from './calibrate';
 import { type ClipInputs, type ClipLoss, clipChannels, clipTensor, clipTokens } from './clip';
 import { foldScales, headGroupMax } from './fold';
@@ -25,6 +26,8 @@ export interface Method {
   /** The online rotation in front of down_proj; its static scales cannot be folded into up_proj then. */
   readonly hadamard: HadamardSpec | null;
   readonly quantizeWeights: WeightQuantizer;
+  /** Asymmetric levels that `quantizeWeights` rounds to; without them it is codes around 0 and one scale a row. */
+  readonly weightGrid?: AsymmetricGrid | null;
   /** Exponent of SmoothQuant's migration in front of `tensor-static`. */
   readonly smooth?: number | null;
   /** Leaves activations unrounded: measures what the weights alone cost. */
@@ -70,8 +73,8 @@ function clips({ clipLoss }: Method): boolean {
   return clipLoss !== 'none';
 }
 
-function clipInputs(stats: SiteStats, weights: Matrix, actBits: ActBits): ClipInputs {
-  return { rows: stats.sample, absMax: stats.absMax, weights, actBits };
+function clipInputs(stats: SiteStats, weights: Matrix, { actBits, weightGrid = null }: Method): ClipInputs {
+  return { rows: stats.sample, absMax: stats.absMax, weights, actBits, weightGrid };
 }
 
 /** Every token that was kept, else the sample; without rows of their own the float targets are the rows. */
@@ -91,7 +94,7 @@ async function quantizeLinear(
 /** The columns of a static site: per-channel scales clipped and reconstructed, or one scale for the whole tensor. */
 async function staticColumns(stats: SiteStats, weights: Matrix, method: Method): Promise<Reconstruction> {
   const { actBits, alpha } = method;
-  const inputs = clipInputs(stats, weights, actBits);
+  const inputs = clipInputs(stats, weights, method);
   const scales =
     method.scheme === 'tensor-static'
       ? tensorScales(stats.absMax, actBits, clips(method) ? await clipTensor(inputs) : 1)
@@ -114,7 +117,7 @@ async function quantizeNormSite(
   const { actBits } = method;
   if (schemeModes[method.scheme].norm === 'dynamic') {
     const inputs = paddedInputs(gamma.length);
-    const act = stats && clips(method) ? await clipTokens(clipInputs(stats, linear.weight, actBits)) : 1;
+    const act = stats && clips(method) ? await clipTokens(clipInputs(stats, linear.weight, method)) : 1;
     const problem =
       stats &&
       plainProblem(stats.sample, siteRows(stats), null, act, inputs, actBits, !method.floatActivations);
@@ -155,7 +158,7 @@ async function quantizeProjection(
 ): Promise<{ readonly linear: QuantizedLinear; readonly act: number }> {
   const { actBits } = method;
   const width = paddedInputs(linear.weight.cols);
-  const inputs = stats && clipInputs(stats, linear.weight, actBits);
+  const inputs = stats && clipInputs(stats, linear.weight, method);
   const mode = schemeModes[method.scheme].projection;
   let act = 1;
   let factors = folded;
@@ -179,7 +182,7 @@ async function quantizeProjection(
 
 /** Per-channel scales of a projection's input, for folding into the linear that makes it. */
 function projectionScales(stats: SiteStats, weights: Matrix, method: Method): Float32Array {
-  const inputs = clipInputs(stats, weights, method.actBits);
+  const inputs = clipInputs(stats, weights, method);
   return channelScales(stats.absMax, method.actBits, clipChannels(inputs, method.clipLoss, method.alpha));
 }
 

@@ -1,13 +1,18 @@
 /** Symmetric 4-bit weights per output channel, rounded to the nearest. */
+import type { MatrixGrid } from './asymmetric';
 import type { LinearProblem } from './linear-problem';
 import { clamp, intRange, type Matrix } from './matrix';
 
-/** 4-bit codes in [−8, 7], row-major [N, K'], and one scale per row: w ≈ scale_n·code. */
+/**
+ * Integer codes, row-major [N, K'], and one scale per row or, with a grid, per group: w ≈ scale·code. Codes are −8 … 7, or what
+ * the grid makes of levels and zero points.
+ */
 export interface QuantizedMatrix {
   readonly rows: number;
   readonly cols: number;
   readonly codes: Int8Array;
-  readonly scales: Float32Array; // [N]
+  readonly scales: Float32Array; // [N] or [N, G]
+  readonly grid?: MatrixGrid;
   /** The float weights themselves where a measurement leaves them unrounded; `codes` then mean nothing. */
   readonly values?: Matrix;
 }
@@ -23,7 +28,7 @@ export type WeightQuantizer = (
 
 const weightBits = 4;
 /** Row scales that are tried, as parts of max|w|/7. Down to 7/8, code −8 is what holds the maximum. */
-const scaleGrid = Array.from({ length: 26 }, (_, i) => 1 - i / 50);
+export const scaleGrid = Array.from({ length: 26 }, (_, i) => 1 - i / 50);
 
 /** Σ_k c_k·(w_k − scale·code_k)². */
 function rowError(row: Float32Array, scale: number, columnWeights: Float32Array | null): number {
@@ -56,7 +61,7 @@ export function bestRowScale(row: Float32Array, columnWeights: Float32Array | nu
 }
 
 /** Mean square per column [K'], the diagonal of the inputs' Gram matrix. */
-function meanSquares(inputs: Matrix): Float32Array {
+export function meanSquares(inputs: Matrix): Float32Array {
   const out = new Float32Array(inputs.cols);
   for (let i = 0; i < inputs.data.length; i++) out[i % inputs.cols]! += inputs.data[i]! ** 2 / inputs.rows;
   return out;
@@ -78,11 +83,19 @@ export const roundToNearest = (weights: Matrix, problem: LinearProblem | null): 
   return { rows, cols, codes, scales };
 };
 
-/** What the codes stand for: scale_n·code [N, K']. */
+/** Which of a matrix's scales belongs to element `i`. */
+export function scaleIndex({ rows, cols, scales, grid }: QuantizedMatrix, i: number): number {
+  const groups = scales.length / rows;
+  const row = Math.floor(i / cols);
+  if (groups === 1) return row;
+  return row * groups + Math.floor((i - row * cols) / grid!.groupSize!);
+}
+
+/** What the codes stand for: scale·code [N, K']. */
 export function dequantize(quantized: QuantizedMatrix): Matrix {
   const { rows, cols, codes, scales, values } = quantized;
   if (values) return values;
-  const data = Float32Array.from(codes, (code, i) => code * scales[Math.floor(i / cols)]!);
+  const data = Float32Array.from(codes, (code, i) => code * scales[scaleIndex(quantized, i)]!);
   return { rows, cols, data };
 }
 

@@ -4,7 +4,7 @@
  */
 import { lax, nn, numpy as np } from '@jax-js/jax';
 import type { LlamaConfig } from '../format/config';
-import { type ActBits, type ActivationMode, qMax } from '../format/scheme';
+import { type ActBits, type ActivationMode, qMax, type WeightBits } from '../format/scheme';
 import type { Parameters } from './adamw';
 
 export type LinearName = 'qkv' | 'o' | 'gateUp' | 'down';
@@ -16,6 +16,7 @@ export type BlockArrays = { [name: string]: np.Array };
 export interface BlockShape {
   readonly config: LlamaConfig;
   readonly actBits: ActBits;
+  readonly weightBits: WeightBits;
   /** `static` behind a norm reads `<site>.mult`, `<site>.select` (absent: in order) and `<site>.offset` (may be absent). */
   readonly normMode: ActivationMode;
   readonly projectionMode: ActivationMode;
@@ -58,12 +59,19 @@ function tokenThrough(
   return { q: quantThrough(x.div(scale.ref), actBits, rounds), scale };
 }
 
+/** [N, G] per group to [N, K'] per element, as the constant `<name>.spread` says; [N, 1] without it. Consumes x. */
+function spread(x: np.Array, name: LinearName, constants: BlockArrays): np.Array {
+  const groups = constants[`${name}.spread`];
+  return groups ? np.matmul(x, groups.ref) : x;
+}
+
 /**
- * A linear's integer codes as they are being trained: clamp(round((u + Δ)·e^−σ)), u the migrated weight in row steps, Δ = A·B
- * or a whole matrix, σ the logarithm of the row step's change.
+ * A linear's integer codes as they are being trained: clamp(round((u + Δ)·e^−σ)), u the migrated weight in distances of levels,
+ * Δ = A·B or a whole matrix, σ the logarithm of the change of the row's (or group's) scale. With zero points z, in levels:
+ * clamp(round((u + Δ)·e^−σ + z)) − z.
  */
 function trainedCodes(
-  { rounds }: BlockShape,
+  { rounds, weightBits }: BlockShape,
   name: LinearName,
   parameters: Parameters,
   constants: BlockArrays,
@@ -74,11 +82,14 @@ function trainedCodes(
   const [a, b] = [parameters[`${name}.a`], parameters[`${name}.b`]];
   if (a && b) units = units.add(np.matmul(a.ref, b.ref));
   const growth = parameters[`${name}.growth`];
-  if (growth) units = units.mul(np.exp(growth.ref.mul(-1)));
-  return quantThrough(units, 4, rounds);
+  if (growth) units = units.mul(np.exp(spread(growth.ref.mul(-1), name, constants)));
+  const zero = constants[`${name}.zero`];
+  if (!zero) return quantThrough(units, weightBits, rounds);
+  const levels = np.clip(roundThrough(units.add(zero.ref), rounds), 0, 2 ** weightBits - 1);
+  return levels.sub(zero.ref);
 }
 
-/** y = (q·codesᵀ)·s·e^σ (·s_t) + b. Consumes q and tokenScale. */
+/** y = (q·codesᵀ)·s·e^σ (·s_t) + b, scales of groups within the product. Consumes q and tokenScale. */
 function linear(
   shape: BlockShape,
   name: LinearName,
@@ -88,10 +99,12 @@ function linear(
   constants: BlockArrays,
 ): np.Array {
   const codes = trainedCodes(shape, name, parameters, constants);
-  let scale = constants[`${name}.scale`]!.ref; // [N, 1]
+  let scale = constants[`${name}.scale`]!.ref; // [N, G]
   const growth = parameters[`${name}.growth`];
   if (growth) scale = scale.mul(np.exp(growth.ref));
-  let y = np.matmul(q, np.transpose(codes)).mul(np.transpose(scale));
+  let y = constants[`${name}.spread`]
+    ? np.matmul(q, np.transpose(codes.mul(spread(scale, name, constants))))
+    : np.matmul(q, np.transpose(codes)).mul(np.transpose(scale));
   if (tokenScale) y = y.mul(tokenScale);
   const bias = constants[`${name}.bias`];
   return bias ? y.add(bias.ref) : y;
