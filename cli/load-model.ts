@@ -25,6 +25,11 @@ export interface LoadedModel {
   readonly scheme: string;
 }
 
+export interface LoadOptions extends EngineOptions {
+  /** Debug: a layer that every pass holds against the float64 reference. */
+  readonly checkLayer?: number;
+}
+
 /** Files a tokenizer is made of, in artifacts and checkpoints alike. */
 const tokenizerFiles = [
   'tokenizer.json',
@@ -35,9 +40,9 @@ const tokenizerFiles = [
 
 /**
  * Opens the GPU and loads the model in `folder`: an artifact when it has a manifest, else an unquantized checkpoint.
- * @throws FormatError and its kinds, WebGpuUnavailableError, GpuMemoryError
+ * @throws FormatError and its kinds, WebGpuUnavailableError, GpuMemoryError, NoSuchLayerError
  */
-export async function loadModel(folder: string, options: EngineOptions = {}): Promise<LoadedModel> {
+export async function loadModel(folder: string, options: LoadOptions = {}): Promise<LoadedModel> {
   const isArtifact = existsSync(join(folder, 'manifest.json'));
   if (!isArtifact && !existsSync(join(folder, 'config.json'))) {
     const expected = 'an artifact (manifest.json) or a Hugging Face checkpoint (config.json)';
@@ -45,7 +50,8 @@ export async function loadModel(folder: string, options: EngineOptions = {}): Pr
   }
   const tokenizer = await loadTokenizer(folder);
   const gpu = await openNodeGpu();
-  const weights = await (isArtifact ? loadArtifact(gpu, folder) : loadCheckpoint(gpu, folder));
+  const load = isArtifact ? loadArtifact : loadCheckpoint;
+  const weights = await load(gpu, folder, options.checkLayer);
   const { scheme, quant } = weights.layout;
   const engine = await Engine.create(gpu, weights, options);
   return { engine, tokenizer, scheme: quant ? `${scheme} W${quant.weightBits}A${quant.actBits}` : scheme };
@@ -60,10 +66,10 @@ async function loadTokenizer(folder: string): Promise<ChatTokenizer> {
 }
 
 /** Every shard is checked against its SHA-256 and the exact tensor set before it is uploaded. */
-export async function loadArtifact(gpu: Gpu, folder: string): Promise<ModelWeights> {
+export async function loadArtifact(gpu: Gpu, folder: string, checkLayer?: number): Promise<ModelWeights> {
   const manifest: Manifest = await readManifest(folder);
   const check = new ShardTensorCheck(manifest);
-  const loader = WeightsLoader.create(gpu, manifest);
+  const loader = WeightsLoader.create(gpu, manifest, checkLayer);
   try {
     for (const shard of manifest.shards) {
       const bytes = await readArtifactFile(folder, shard.name);
@@ -81,13 +87,13 @@ export async function loadArtifact(gpu: Gpu, folder: string): Promise<ModelWeigh
 }
 
 /** A checkpoint as it is: float16 stays float16; float32 and bfloat16 become float32, which loses nothing. */
-async function loadCheckpoint(gpu: Gpu, folder: string): Promise<ModelWeights> {
+async function loadCheckpoint(gpu: Gpu, folder: string, checkLayer?: number): Promise<ModelWeights> {
   const checkpoint = await Checkpoint.open(folder);
   try {
     const matrices = [...checkpoint.tensors.values()].filter(({ shape }) => shape.length === 2);
     const denseDtype = matrices.every(({ dtype }) => dtype === 'F16') ? 'F16' : 'F32';
     const layout: ModelLayout = { config: checkpoint.config, scheme: 'fp16', quant: null, denseDtype };
-    const loader = WeightsLoader.create(gpu, layout);
+    const loader = WeightsLoader.create(gpu, layout, checkLayer);
     try {
       for (const stored of storedTensors(tensorSpecs(layout), defaultMaxTensorBytes)) {
         const values = await checkpoint.rows(stored.tensor.name, stored.rowStart, stored.rows);

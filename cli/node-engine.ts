@@ -17,6 +17,8 @@ export interface CreateNodeEngineOptions {
   readonly model: string;
   /** Tokens of context; the model's own maximum when left out. */
   readonly contextLength?: number;
+  /** Debug: a layer that every pass holds against the float64 reference; a reply then fails with LayerCheckError where they differ. */
+  readonly checkLayer?: number;
 }
 
 export interface NodeEngine {
@@ -38,8 +40,8 @@ export interface NodeEngine {
  * Loads a model. Needs the package `webgpu` (Dawn) beside this one.
  * @throws FormatError and its kinds, WebGpuUnavailableError, GpuMemoryError
  */
-export async function createEngine({ model, contextLength }: CreateNodeEngineOptions): Promise<NodeEngine> {
-  const { engine, tokenizer, scheme } = await loadModel(model, { contextLength });
+export async function createEngine({ model, ...options }: CreateNodeEngineOptions): Promise<NodeEngine> {
+  const { engine, tokenizer, scheme } = await loadModel(model, options);
   const name = await modelName(model);
   const { vendor, architecture, description } = engine.gpu.adapter;
   const backend = nodeBackend(name, new TextGenerator(engine, tokenizer), await recommended(model));

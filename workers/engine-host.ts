@@ -36,6 +36,12 @@ export interface HostEnvironment {
   readonly storage: StorageEnvironment;
 }
 
+/** How a model is to be loaded. */
+interface WantedModel {
+  readonly contextLength: number;
+  readonly checkLayer: number | null;
+}
+
 interface LoadedModel {
   readonly info: ModelInfo;
   readonly engine: Engine;
@@ -84,12 +90,13 @@ export class EngineHost {
       this.#unloadModel();
       let session = await this.#openSession();
       const contextLength = request.contextLength ?? artifact.manifest.config.maxPositionEmbeddings;
+      const wanted = { contextLength, checkLayer: request.checkLayer ?? null };
       checkLimits(artifact.manifest, contextLength, session.gpu.device.limits);
       onProgress({ phase: 'self-test', doneBytes: 0, totalBytes: 0 });
       const checked = await this.#checkGpu(session, artifact, contextLength);
       session = checked.session;
       signal.throwIfAborted();
-      const work = this.#loadModel(session, artifact, contextLength, onProgress, signal, checked.report);
+      const work = this.#loadModel(session, artifact, wanted, onProgress, signal, checked.report);
       this.#model = await session.guard(work);
       return this.#model.info;
     });
@@ -219,12 +226,13 @@ export class EngineHost {
   async #loadModel(
     session: GpuSession,
     artifact: OpenArtifact,
-    contextLength: number,
+    wanted: WantedModel,
     onProgress: (progress: LoadProgress) => void,
     signal: AbortSignal,
     report: SelfTestReport,
   ): Promise<LoadedModel> {
-    const { loader, files } = await this.#fillWeights(session, artifact, contextLength, onProgress, signal);
+    const { loader, files } = await this.#fillWeights(session, artifact, wanted, onProgress, signal);
+    const { contextLength } = wanted;
     const artifactBytes = totalBytes(artifact);
     const done = { doneBytes: artifactBytes, totalBytes: artifactBytes };
     onProgress({ phase: 'compile', ...done });
@@ -249,11 +257,11 @@ export class EngineHost {
   async #fillWeights(
     session: GpuSession,
     artifact: OpenArtifact,
-    contextLength: number,
+    { contextLength, checkLayer }: WantedModel,
     onProgress: (progress: LoadProgress) => void,
     signal: AbortSignal,
   ): Promise<{ loader: WeightsLoader; files: LoadedFiles }> {
-    const loader = WeightsLoader.create(session.gpu, artifact.manifest);
+    const loader = WeightsLoader.create(session.gpu, artifact.manifest, checkLayer);
     try {
       await loader.allocated();
       const sink = {

@@ -24,6 +24,8 @@ export interface LoadRequest {
   readonly url: string;
   /** At most the model's own; a shorter context takes less GPU memory. */
   readonly contextLength?: number;
+  /** Debug: a layer that every pass holds against the float64 reference. */
+  readonly checkLayer?: number;
 }
 
 export interface LoadProgress {

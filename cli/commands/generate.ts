@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { TextGenerator } from '../../src/chat/text-generator';
+import type { LayerCheckReport } from '../../src/engine/layer-check';
 import { greedy, type SamplingOptions } from '../../src/engine/types';
 import { loadModel } from '../load-model';
 import { numberBetween, wholeNumber } from '../options';
@@ -17,6 +18,7 @@ interface GenerateFlags {
   readonly seed: number;
   readonly stop: readonly string[];
   readonly context?: number;
+  readonly checkLayer?: number;
   readonly json?: boolean;
 }
 
@@ -40,6 +42,11 @@ export function register(program: Command): void {
     .option('--seed <s>', 'same seed, same text', wholeNumber(0), 0)
     .option('--stop <text...>', 'strings that end the reply', [])
     .option('--context <n>', "tokens of context; the model's maximum when left out", wholeNumber(1))
+    .option(
+      '--check-layer <n>',
+      'debug: hold layer n (from 0) against the float64 reference in every pass, fail where they differ',
+      wholeNumber(0),
+    )
     .option('--json', 'print {"text","tokenIds","promptIds","finishReason","stats"} instead of the text')
     .action(runGenerate);
 }
@@ -49,7 +56,10 @@ async function runGenerate(model: string, flags: GenerateFlags): Promise<void> {
     throw new Error('give one of --chat and --prompt');
   }
   if (flags.system !== undefined && flags.chat === undefined) throw new Error('--system goes with --chat');
-  const { engine, tokenizer } = await loadModel(model, { contextLength: flags.context });
+  const { engine, tokenizer } = await loadModel(model, {
+    contextLength: flags.context,
+    checkLayer: flags.checkLayer,
+  });
   const generator = new TextGenerator(engine, tokenizer);
   const promptIds =
     flags.chat === undefined
@@ -64,6 +74,13 @@ async function runGenerate(model: string, flags: GenerateFlags): Promise<void> {
     flags.json ? () => undefined : write,
   );
   write(flags.json ? `${JSON.stringify(reply)}\n` : '\n');
+  const { layerCheck } = reply.stats;
+  if (layerCheck) process.stderr.write(`${layerCheckText(layerCheck)}\n`);
+}
+
+function layerCheckText({ layer, passes, largestError, allowed, what }: LayerCheckReport): string {
+  const error = `${largestError.toPrecision(2)} of an allowed ${allowed.toPrecision(2)} (${what})`;
+  return `layer ${layer} held against the float64 reference in ${passes} passes: the error closest to its bound is ${error}`;
 }
 
 function chatMessages(user: string, system: string | undefined) {

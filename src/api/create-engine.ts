@@ -9,6 +9,8 @@ export interface CreateEngineOptions {
   readonly model: string;
   /** Tokens of context; the model's own maximum when left out. */
   readonly contextLength?: number;
+  /** Debug: a layer that every pass holds against the float64 reference; a reply then fails with LayerCheckError where they differ. */
+  readonly checkLayer?: number;
   readonly onProgress?: (progress: LoadProgress) => void;
   /** Hears of a GPU or worker that fails later, while nothing is asked. The engine is of no use then. */
   readonly onFailure?: (error: Error) => void;
@@ -32,7 +34,14 @@ export interface ChatEngine {
  * `WebGpuUnavailableError`, `GpuMemoryError` …), WorkerDiedError, or the signal's reason
  */
 export async function createEngine(options: CreateEngineOptions): Promise<ChatEngine> {
-  const { contextLength, onProgress = () => undefined, onFailure, signal, createWorker } = options;
+  const {
+    contextLength,
+    checkLayer,
+    onProgress = () => undefined,
+    onFailure,
+    signal,
+    createWorker,
+  } = options;
   signal?.throwIfAborted();
   const client = new EngineClient({
     ...(onFailure ? { onFailure } : {}),
@@ -42,7 +51,12 @@ export async function createEngine(options: CreateEngineOptions): Promise<ChatEn
   signal?.addEventListener('abort', abort, { once: true });
   try {
     const url = new URL(options.model, globalThis.document?.baseURI).href;
-    const info = await client.load({ url, ...(contextLength ? { contextLength } : {}) }, onProgress);
+    const request = {
+      url,
+      ...(contextLength ? { contextLength } : {}),
+      ...(checkLayer === undefined ? {} : { checkLayer }),
+    };
+    const info = await client.load(request, onProgress);
     const end = new AbortController();
     return {
       chat: { completions: new ChatCompletions(workerBackend(client, info, end.signal)) },

@@ -14,7 +14,6 @@ import {
 } from '../kernels/sample';
 import { buildHead, buildLayers } from '../model/forward';
 import { buildDecodeLayers, canFuseDecode } from '../model/forward-decode';
-import type { LayerTensors } from '../model/layer-tensors';
 import { createScratch, type Scratch } from '../model/scratch';
 import type { ModelWeights } from '../model/weights';
 import {
@@ -37,8 +36,6 @@ export interface EngineOptions {
   readonly contextLength?: number;
   /** Prompt tokens of the largest prefill pass; what suits the device when left out. */
   readonly chunkTokens?: number;
-  /** Debug: every pass holds this layer against the float64 reference, and a reply ends with LayerCheckError where they differ. */
-  readonly checkLayer?: LayerTensors;
 }
 
 /** What a finished (or cancelled) reply leaves behind. */
@@ -128,7 +125,7 @@ export class Engine {
       const error = await gpu.device.popErrorScope();
       if (error) throw new GpuMemoryError('KV cache and scratch', arena.totalBytes, error.message);
       const passes = await buildPasses(context, weights, scratch, sampler);
-      const check = options.checkLayer ? new LayerCheck(gpu.device, scratch, options.checkLayer) : null;
+      const check = weights.checked ? new LayerCheck(gpu.device, scratch, weights.checked) : null;
       return new Engine(gpu, weights, scratch, context, passes, sampler, check);
     } catch (error) {
       arena.destroy();

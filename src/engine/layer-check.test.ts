@@ -1,28 +1,16 @@
 import { describe, expect, test } from 'vitest';
 import { tinyConfig, tinyLayout } from '../format/manifest-fixture';
 import { type SchemeName, schemeNames } from '../format/scheme';
-import { type ModelLayout, storedTensors, tensorSpecs } from '../format/tensors';
+import type { ModelLayout } from '../format/tensors';
 import type { Gpu } from '../gpu/gpu';
 import { openNodeGpu } from '../gpu/node';
 import { capabilitySets, openGpuWithBug } from '../kernels/testing';
-import { LayerTensors, NoSuchLayerError } from '../model/layer-tensors';
 import { type RandomModel, randomModel, uploadModel } from '../model/reference-model';
 import { Engine } from './engine';
 import type { LayerCheckReport } from './layer-check';
 import { greedy } from './types';
 
 const prompt = Array.from({ length: 21 }, (_, i) => (i * 131 + 7) % tinyConfig.vocabSize);
-
-/** The layer's tensors as a loader would hand them over: in row blocks. */
-function tensorsOf(model: RandomModel, layer: number): LayerTensors {
-  const tensors = new LayerTensors(model.layout, layer);
-  for (const stored of storedTensors(tensorSpecs(model.layout), 3000)) {
-    const { data } = model.data.get(stored.tensor.name)!;
-    const rowBytes = data.byteLength / stored.tensor.shape[0]!;
-    tensors.add(stored, new Uint8Array(data.buffer, rowBytes * stored.rowStart, stored.bytes));
-  }
-  return tensors;
-}
 
 /** Loads, spoils what `spoil` says, generates, and gives the check's report. */
 async function run(
@@ -32,8 +20,8 @@ async function run(
   spoil: (engine: Engine, model: RandomModel) => void = () => undefined,
 ): Promise<LayerCheckReport> {
   const model = randomModel(layout, 4);
-  const checkLayer = tensorsOf(model, layer);
-  const engine = await Engine.create(gpu, await uploadModel(gpu, model), { chunkTokens: 16, checkLayer });
+  const weights = await uploadModel(gpu, model, { maxTensorBytes: 3000, checkLayer: layer });
+  const engine = await Engine.create(gpu, weights, { chunkTokens: 16 });
   try {
     spoil(engine, model);
     const stream = engine.generate(prompt, { sampling: greedy, maxTokens: 6, stopTokenIds: [] });
@@ -100,6 +88,9 @@ describe('a layer that computes wrongly ends the reply', async () => {
   });
 });
 
-test('a layer the model does not have', () => {
-  expect(() => new LayerTensors(tinyLayout('mergequant'), 2)).toThrow(NoSuchLayerError);
+test('a layer the model does not have', async () => {
+  const uploading = openNodeGpu().then((gpu) =>
+    uploadModel(gpu, randomModel(tinyLayout('mergequant'), 4), { checkLayer: 2 }),
+  );
+  await expect(uploading).rejects.toThrow('no layer 2: expected a whole number from 0 to 1');
 });

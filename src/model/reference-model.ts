@@ -49,8 +49,12 @@ export function randomModel(layout: ModelLayout, seed: number): RandomModel {
 }
 
 /** Uploads a random model as an artifact would come: in row blocks of at most `maxTensorBytes`. */
-export function uploadModel(gpu: Gpu, model: RandomModel, maxTensorBytes = 20_000): Promise<ModelWeights> {
-  const loader = WeightsLoader.create(gpu, model.layout);
+export function uploadModel(
+  gpu: Gpu,
+  model: RandomModel,
+  { maxTensorBytes = 20_000, checkLayer = null as number | null } = {},
+): Promise<ModelWeights> {
+  const loader = WeightsLoader.create(gpu, model.layout, checkLayer);
   for (const stored of storedTensors(tensorSpecs(model.layout), maxTensorBytes)) {
     const { data } = model.data.get(stored.tensor.name)!;
     const rowBytes = data.byteLength / stored.tensor.shape[0]!;

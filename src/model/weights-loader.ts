@@ -11,6 +11,7 @@ import { BufferArena, type BufferCategory, GpuMemoryError } from '../gpu/arena';
 import type { Gpu } from '../gpu/gpu';
 import { denseStride, padRows } from '../kernels/dense-layout';
 import { packGather } from '../kernels/packing';
+import { LayerTensors } from './layer-tensors';
 import type { DenseMatrix, LayerWeights, Matrix, ModelWeights, NormWeights, RowBlock } from './weights';
 
 /** Every WebGPU device binds this much; larger matrices are split into row blocks unless the device offers more. */
@@ -38,16 +39,22 @@ export class WeightsLoader {
   readonly #gathers = new Map<string, Uint8Array<ArrayBuffer>>();
   /** An out-of-memory error scope is open on the device. */
   #scopeOpen = false;
+  readonly #checked: LayerTensors | null;
 
-  private constructor(gpu: Gpu, layout: ModelLayout) {
+  private constructor(gpu: Gpu, layout: ModelLayout, checkLayer: number | null) {
+    this.#checked = checkLayer === null ? null : new LayerTensors(layout, checkLayer);
     this.#gpu = gpu;
     this.#layout = layout;
     this.#arena = new BufferArena(gpu.device);
   }
 
-  /** Allocates all buffers of the model. @throws GpuMemoryError when one row alone is over the device's limits */
-  static create(gpu: Gpu, layout: ModelLayout): WeightsLoader {
-    const loader = new WeightsLoader(gpu, layout);
+  /**
+   * Allocates all buffers of the model.
+   * @param checkLayer a layer whose tensors are kept for the run-time check
+   * @throws GpuMemoryError when one row alone is over the device's limits; NoSuchLayerError
+   */
+  static create(gpu: Gpu, layout: ModelLayout, checkLayer: number | null = null): WeightsLoader {
+    const loader = new WeightsLoader(gpu, layout, checkLayer);
     gpu.device.pushErrorScope('out-of-memory');
     loader.#scopeOpen = true;
     for (const spec of tensorSpecs(layout)) {
@@ -83,6 +90,7 @@ export class WeightsLoader {
     if (bytes.byteLength !== stored.bytes) {
       throw new WeightsError(`${stored.name}: expected ${stored.bytes} bytes, got ${bytes.byteLength}`);
     }
+    this.#checked?.add(stored, bytes);
     if (isGather(tensor.name)) {
       this.#gathers.set(tensor.name, bytes.slice());
       return;
@@ -179,6 +187,7 @@ export class WeightsLoader {
     return {
       layout: this.#layout,
       arena: this.#arena,
+      checked: this.#checked,
       embed,
       layers: Array.from({ length: config.numLayers }, (_, layer) => this.#layer(`layers.${layer}.`)),
       finalNorm: this.#whole('final_norm.weight'),

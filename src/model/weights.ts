@@ -3,6 +3,7 @@
 import type { DenseDtype } from '../format/manifest';
 import type { ModelLayout } from '../format/tensors';
 import type { BufferArena } from '../gpu/arena';
+import type { LayerTensors } from './layer-tensors';
 
 /** Rows `rowStart` to `rowStart + rows` of a matrix, in a buffer that the GPU can bind whole. */
 export interface RowBlock {
@@ -56,6 +57,8 @@ export interface ModelWeights {
   readonly layout: ModelLayout;
   /** Owns every buffer below; destroy it to free the model. */
   readonly arena: BufferArena;
+  /** The layer that every pass is to hold against the float64 reference (debug), as it was uploaded. */
+  readonly checked: LayerTensors | null;
   readonly embed: DenseMatrix; // [V, D]
   readonly layers: readonly LayerWeights[];
   readonly finalNorm: GPUBuffer; // [D] f32
