@@ -47,6 +47,15 @@ export function register(program: Command): void {
     .addOption(choice('--scheme <name>', 'how activations become integers', schemeNames, preset.scheme))
     .addOption(bits.default(preset.actBits).argParser(actBits))
     .addOption(
+      new Option('--weight-bits <bits>', 'bits of weights: 3 or 4 (default: 4)').argParser(weightBits),
+    )
+    .option('--weight-asymmetric', 'weight levels with a zero point (default with 3 bits and with groups)')
+    .option(
+      '--group-size <n>',
+      'inputs that share a weight step, a multiple of 32 (default: a row)',
+      wholeNumber(32),
+    )
+    .addOption(
       choice(
         '--reconstruct <mode>',
         'what happens to outlier channels',
@@ -97,6 +106,11 @@ function layerRange(text: string): readonly [number, number] {
 function actBits(text: string): 4 | 8 {
   if (text !== '4' && text !== '8') throw new InvalidArgumentError('expected 4 or 8.');
   return text === '4' ? 4 : 8;
+}
+
+function weightBits(text: string): 3 | 4 {
+  if (text !== '3' && text !== '4') throw new InvalidArgumentError('expected 3 or 4.');
+  return text === '3' ? 3 : 4;
 }
 
 /** Layers done, as a bar on a terminal, else a line every ten seconds. */

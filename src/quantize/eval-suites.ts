@@ -1,5 +1,6 @@
 /** What `mergequant eval` compares: named rows of options, in the order of the paper's tables (arXiv 2503.07654). */
 import type { ActBits } from '../format/scheme';
+import { compensationDefaults } from './compensate';
 import type { PrepareOptions } from './prepare-options';
 
 /** Changes of the checkpoint that leave its function alone. */
@@ -19,7 +20,7 @@ export interface EvalRow {
   readonly inject?: Injection;
 }
 
-export const suiteNames = ['ladder', 'schemes', 'outliers', 'gptq'] as const;
+export const suiteNames = ['ladder', 'schemes', 'w3', 'outliers', 'gptq'] as const;
 export type SuiteName = (typeof suiteNames)[number];
 
 /** GPTQ as published, on the float model's activations: the same budget for every scheme. */
@@ -109,6 +110,44 @@ function schemes(): EvalRow[] {
   );
 }
 
+/** Table 5's shape: 3-bit weights per channel and in groups of 128, by width of the activations. */
+function threeBits(): EvalRow[] {
+  const gptq = { weights: 'gptq', gptqTarget: 'outputs', propagate: 'quantized' } as const;
+  const row = (label: string, act: string, options: Partial<PrepareOptions>): EvalRow => ({
+    label: `W3${label} A${act}, ${options.weights ?? 'gptq'}${options.hadamard ? ', Hadamard' : ''}`,
+    options: {
+      weightBits: 3,
+      actBits: act === '4' ? 4 : 8,
+      scheme: act === 'float' ? 'rtn-dynamic' : 'mergequant', // nothing is migrated where nothing is rounded
+      ...gptq,
+      ...options,
+    },
+    ...(act === 'float' && { float: 'activations' as const }),
+  });
+  const grains = [
+    [' per channel', {}],
+    [' groups of 128', { groupSize: 128 }],
+  ] as const;
+  const compensation = { settings: { ...compensationDefaults, epochs: 3 } };
+  return [
+    ...grains.flatMap(([grain, size]) =>
+      ['float', '8', '4'].flatMap((act) => [
+        row(grain, act, { ...size, weights: 'rtn' }),
+        row(grain, act, size),
+        ...(act === 'float' ? [] : [row(grain, act, { ...size, hadamard: true })]),
+      ]),
+    ),
+    ...[false, true].map((hadamard) => {
+      const { label, options } = row(' groups of 128', '4', { groupSize: 128, hadamard });
+      return { label: `${label}, compensation`, options: { ...options, compensation } };
+    }),
+    ...[false, true].map((hadamard) => ({
+      label: `W4 groups of 128 A4, gptq${hadamard ? ', Hadamard' : ''}`,
+      options: { weightBits: 4, groupSize: 128, actBits: 4, ...gptq, hadamard } as const,
+    })),
+  ];
+}
+
 function outliers(): EvalRow[] {
   const inject: Injection = { kind: 'gamma', factor: 16, share: 0.01 };
   // What moves by powers of two with the channel: no threshold over all channels, no error sum over unlike units.
@@ -129,5 +168,6 @@ function outliers(): EvalRow[] {
 export function suiteRows(suite: SuiteName): readonly EvalRow[] {
   if (suite === 'ladder') return [...weightOnly(), ...ladder(4), ...ladder(8)];
   if (suite === 'gptq') return gptqRows;
+  if (suite === 'w3') return threeBits();
   return suite === 'schemes' ? schemes() : outliers();
 }
