@@ -57,6 +57,15 @@ describe('the mergequant command', () => {
   afterAll(() => rmSync(texts, { recursive: true }));
   const mergequant = (...args: string[]) => run(process.execPath, ['cli/mergequant.mjs', ...args]);
 
+  test('generate --check-layer holds a layer of the artifact against the reference', async () => {
+    const args = ['generate', 'public/models/demo-chat-8m-w4a4', '--chat', 'Hi', '--max-tokens', '3'];
+    const { stderr } = await mergequant(...args, '--check-layer', '1');
+    expect(stderr).toMatch(/layer 1 held against the float64 reference in \d passes: the error closest/);
+    await expect(mergequant(...args, '--check-layer', '99')).rejects.toMatchObject({
+      stderr: expect.stringContaining('NoSuchLayerError: no layer 99: expected a whole number from 0 to'),
+    });
+  });
+
   test('generate --json prints text, token ids, prompt ids and statistics', async () => {
     const args = ['generate', checkpoint, '--chat', 'Hi', '--max-tokens', '20', '--json'];
     const { text, tokenIds, promptIds, stats } = JSON.parse((await mergequant(...args)).stdout);

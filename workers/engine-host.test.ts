@@ -90,6 +90,43 @@ describe('a GPU that computes wrongly', () => {
   });
 });
 
+describe('the debug option that holds a layer against the reference', () => {
+  test('finds a layer of the stored weights right, on the kernels that generate', async () => {
+    const tested = await start(shared);
+    await tested.load({ checkLayer: 0 });
+    const { tokenIds, stats } = await tested.ask(question);
+    expect(tokenIds).toEqual(reference);
+    expect(stats.layerCheck!.passes).toBeGreaterThanOrEqual(tokenIds.length);
+    expect(stats.layerCheck!.largestError).toBeLessThanOrEqual(stats.layerCheck!.allowed);
+  });
+
+  test('finds a weight that changes on its way to the GPU, which nothing else does', async () => {
+    const flipping = gpuWith(gpu, ({ queue }) => {
+      const write = queue.writeBuffer.bind(queue) as (...args: unknown[]) => undefined;
+      queue.writeBuffer = (buffer: GPUBuffer, ...rest: unknown[]) => {
+        write(buffer, ...rest);
+        // the self-test's model, too, has buffers of this name: it is 96 inputs wide there
+        if (buffer.label === 'layers.0.down.weight[0]' && buffer.size === (32 * 64) / 2)
+          write(buffer, 0, new Uint32Array([0x87654321]));
+      };
+    });
+    const tested = await start(flipping);
+    await tested.load();
+    expect((await tested.ask(question)).tokenIds.length).toBeGreaterThan(0);
+    await expect(tested.load({ checkLayer: 0 })).rejects.toMatchObject({
+      name: 'LayerCheckError',
+      layer: 0,
+      what: 'x after the layer [0]',
+    });
+  });
+
+  test('a layer that is not there is said before the download', async () => {
+    const tested = await start(shared);
+    await expect(tested.load({ checkLayer: 1 })).rejects.toMatchObject({ name: 'NoSuchLayerError' });
+    expect(tested.server.requests.map(({ name }) => name)).toEqual(['manifest.json']);
+  });
+});
+
 /** A GPU that runs out of memory at the second buffer called `label` (the self-test makes the first); counts living buffers. */
 function fullGpu(label: string) {
   const live = new Set<GPUBuffer>();

@@ -15,6 +15,7 @@ export interface TestHost {
   readonly failures: Error[];
   load(options?: {
     contextLength?: number;
+    checkLayer?: number;
     onProgress?: (progress: LoadProgress) => void;
   }): ReturnType<EngineHost['load']>;
   /** A greedy reply of up to `maxTokens` tokens, and the text that was streamed. */
