@@ -11,10 +11,18 @@ export interface SiteStats {
   readonly absMax: Float32Array; // [K]
   readonly sample: Matrix; // [sampled tokens, K]
   /** All tokens in batches, when they were kept. */
-  readonly rows?: Iterable<Matrix>;
+  readonly rows?: KeptRows;
   /** The float model's values at the tokens of `rows`, where those come from a quantized model. */
-  readonly targets?: Iterable<Matrix>;
+  readonly targets?: KeptRows;
 }
+
+/** Activations that only the device which keeps them can read. */
+export interface DeviceRows {
+  readonly onDevice: true;
+}
+
+/** Batches [t, K] that can be read any number of times, on the host or on a device. */
+export type KeptRows = Iterable<Matrix> | DeviceRows;
 
 export type LayerStats = Readonly<Record<Site, SiteStats>>;
 
@@ -58,7 +66,7 @@ export class SiteCollector {
     this.#base += rows.rows;
   }
 
-  stats(targets?: Iterable<Matrix>): SiteStats {
+  stats(targets?: KeptRows): SiteStats {
     const { absMax, sample, store } = this;
     return { absMax, sample, ...(store && { rows: store }), ...(targets && { targets }) };
   }

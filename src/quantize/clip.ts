@@ -108,24 +108,31 @@ function columnNorms(weights: Matrix): Float64Array {
   return norms;
 }
 
-/** Eq. 7: the ratio of least loss per channel [K], from `ratioGrid`. Ties keep the larger. */
-export function clipChannels(inputs: ClipInputs, loss: ClipLoss, alpha: number): Float32Array {
-  const { rows, absMax, weights, actBits } = inputs;
-  if (loss === 'none') return new Float32Array(rows.cols).fill(1);
-  const levels = migratedLevels(inputs, channelScales(absMax, actBits), alpha);
-  const norms = columnNorms(weights);
-  const best = new Float32Array(rows.cols).fill(1);
-  const least = new Float64Array(rows.cols).fill(Number.POSITIVE_INFINITY);
+/** What rounding at one clip ratio costs, per channel [K]. */
+export interface RatioSums {
+  /** Σ_t (X − X̃)² and Σ_t q². */
+  readonly errors: Float64Array;
+  readonly squares: Float64Array;
+  /** Σ_n (W' − W̃')². */
+  readonly migrated: Float64Array;
+}
+
+/** The ratio of least loss per channel [K], from `ratioGrid`; ties keep the larger. @param norms ‖W_k‖² */
+export function chooseRatios(
+  loss: Exclude<ClipLoss, 'none'>,
+  tokens: number,
+  norms: Float64Array,
+  sumsOf: (ratio: number) => RatioSums,
+): Float32Array {
+  const best = new Float32Array(norms.length).fill(1);
+  const least = new Float64Array(norms.length).fill(Number.POSITIVE_INFINITY);
   for (const ratio of ratioGrid) {
-    const scales = channelScales(absMax, actBits, ratio);
-    const activation = activationSums(rows, scales, actBits);
-    const migrated = migratedErrors(weights, scales, levels);
-    for (let k = 0; k < rows.cols; k++) {
-      const rounding = activation.errors[k]!;
+    const { errors, squares, migrated } = sumsOf(ratio);
+    for (let k = 0; k < norms.length; k++) {
       const losses = {
-        channel: rounding,
-        paper: rounding + migrated[k]!,
-        output: (rounding * norms[k]! + activation.squares[k]! * migrated[k]!) / rows.rows,
+        channel: errors[k]!,
+        paper: errors[k]! + migrated[k]!,
+        output: (errors[k]! * norms[k]! + squares[k]! * migrated[k]!) / tokens,
       };
       const total = losses[loss];
       if (total >= least[k]!) continue;
@@ -134,6 +141,17 @@ export function clipChannels(inputs: ClipInputs, loss: ClipLoss, alpha: number):
     }
   }
   return best;
+}
+
+/** Eq. 7: the ratio of least loss per channel [K], from `ratioGrid`. */
+export function clipChannels(inputs: ClipInputs, loss: ClipLoss, alpha: number): Float32Array {
+  const { rows, absMax, weights, actBits } = inputs;
+  if (loss === 'none') return new Float32Array(rows.cols).fill(1);
+  const levels = migratedLevels(inputs, channelScales(absMax, actBits), alpha);
+  return chooseRatios(loss, rows.rows, columnNorms(weights), (ratio) => {
+    const scales = channelScales(absMax, actBits, ratio);
+    return { ...activationSums(rows, scales, actBits), migrated: migratedErrors(weights, scales, levels) };
+  });
 }
 
 /** The ratio whose rounded rows change the linear's output least: min_r ‖(X − X̃(r))·Wᵀ‖². */

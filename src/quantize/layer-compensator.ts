@@ -10,8 +10,43 @@ import { quantizedBlock } from './quantized-block';
 /** What is asked for, where finished layers are kept so that a run can go on, and who is told about losses. */
 export interface CompensationRun {
   readonly settings: CompensationOptions;
+  /** Calibration sequences that are trained on; default: all. */
+  readonly sequences?: number;
   readonly folder?: string;
   readonly onEpoch?: (layer: number, ...epoch: Parameters<OnEpoch>) => void;
+}
+
+/** A layer's two streams, on the host or on a device. */
+export interface BlockStream {
+  /** The first `count` sequences of the quantized model in front of the layer; to be asked before it is quantized. */
+  inputs(count: number): Promise<readonly Matrix[]>;
+  /** The float model's behind it. */
+  targets(count: number): Promise<readonly Matrix[]>;
+  /** Sets the quantized model's stream to what `layer` makes of its inputs. */
+  rerun(layer: QuantizedLayer): Promise<void>;
+}
+
+/** Streams in memory; `stream` is what `rerun` replaces. */
+export function hostStream(
+  stream: readonly Matrix[],
+  targets: readonly Matrix[],
+  config: LlamaConfig,
+  method: Method,
+): BlockStream {
+  const before = stream.map((x) => matrix(x.rows, x.cols, x.data.slice()));
+  return {
+    inputs: async (count) => before.slice(0, count),
+    targets: async (count) => targets.slice(0, count),
+    rerun: async (layer) => {
+      const rope = ropeTable(config, Math.max(...stream.map(({ rows }) => rows)));
+      const block = await quantizedBlock(layer, config, method);
+      for (const [i, x] of stream.entries()) {
+        x.data.set(before[i]!.data);
+        await forwardBlock(block, x, config, rope);
+      }
+      block.dispose();
+    },
+  };
 }
 
 export class LayerCompensator {
@@ -26,22 +61,26 @@ export class LayerCompensator {
    * @param stream the quantized model's activations in front of the layer, [T, D] per sequence
    * @param targets the float model's behind it
    */
-  async layer(
+  layer(
     index: number,
     stream: readonly Matrix[],
     targets: readonly Matrix[],
     quantize: () => Promise<QuantizedLayer>,
   ): Promise<QuantizedLayer> {
-    const { config, method } = this;
-    const inputs = stream.map((x) => matrix(x.rows, x.cols, x.data.slice()));
-    const layer = await this.#train(index, await quantize(), inputs, targets);
-    const rope = ropeTable(config, Math.max(...stream.map(({ rows }) => rows)));
-    const block = await quantizedBlock(layer, config, method);
-    for (const [i, x] of stream.entries()) {
-      x.data.set(inputs[i]!.data);
-      await forwardBlock(block, x, config, rope);
-    }
-    block.dispose();
+    return this.onStream(index, hostStream(stream, targets, this.config, this.method), quantize);
+  }
+
+  /** The same on streams that may lie on a device. */
+  async onStream(
+    index: number,
+    stream: BlockStream,
+    quantize: () => Promise<QuantizedLayer>,
+  ): Promise<QuantizedLayer> {
+    const { sequences = Number.POSITIVE_INFINITY } = this.run;
+    const inputs = await stream.inputs(sequences);
+    const quantized = await quantize();
+    const layer = await this.#train(index, quantized, inputs, await stream.targets(sequences));
+    await stream.rerun(layer);
     return layer;
   }
 

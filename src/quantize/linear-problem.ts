@@ -1,5 +1,7 @@
 /** What a linear's quantized weight is fitted to: the inputs it will see, and the float inputs it should answer to. */
 import type { ActBits } from '../format/scheme';
+import type { KeptRows } from './calibrate';
+import { hostRows } from './layer-device';
 import type { Matrix } from './matrix';
 import { matrix } from './matrix';
 import { scaleColumns, siteIntegers, tokenIntegers } from './migrate';
@@ -16,19 +18,45 @@ export interface ProblemBatch {
 export interface LinearProblem {
   /** Rows that weight the row scales' error: integers, or float rows where a token has its own scale. */
   readonly sample: Matrix;
-  /** Every calibration token. */
+  /** Every calibration token. @throws DeviceRowsError where those are not on the host */
   readonly batches: () => Iterable<ProblemBatch>;
+  /** What `batches` is made from, for a device that makes its own. */
+  readonly source?: ProblemSource;
+}
+
+/** How a site's rows become X̃ and X; see {@link mergedProblem} and {@link plainProblem}. */
+export interface ProblemSource {
+  readonly site: SiteRows;
+  readonly actBits: ActBits;
+  readonly roundInputs: boolean;
+  readonly inputs:
+    | { readonly kind: 'merged'; readonly columns: Reconstruction }
+    | {
+        readonly kind: 'plain';
+        readonly steps: Float32Array | null;
+        readonly ratio: number;
+        readonly width: number;
+      };
 }
 
 /** Batches of a site's values before its quantizer, and the float model's at the same tokens. */
 export interface SiteRows {
-  readonly rows: Iterable<Matrix>;
-  readonly targets: Iterable<Matrix>;
+  readonly rows: KeptRows;
+  readonly targets: KeptRows;
 }
 
 function* pairs(site: SiteRows, map: (rows: Matrix, targets: Matrix) => ProblemBatch) {
-  const targets = site.targets[Symbol.iterator]();
-  for (const rows of site.rows) yield map(rows, targets.next().value as Matrix);
+  const targets = hostRows(site.targets)[Symbol.iterator]();
+  for (const rows of hostRows(site.rows)) yield map(rows, targets.next().value as Matrix);
+}
+
+/** A channel's pieces added up again [K]. */
+export function wholeScales({ gather, pieces }: Reconstruction, channels: number): Float64Array {
+  const whole = new Float64Array(channels);
+  gather.forEach((channel, j) => {
+    whole[channel]! += pieces[j]!;
+  });
+  return whole;
 }
 
 /** Behind a merged norm: integers in units of the migrated columns; the pieces of a channel share its float value. */
@@ -40,10 +68,7 @@ export function mergedProblem(
   roundInputs = true,
 ): LinearProblem {
   const { gather, pieces } = columns;
-  const whole = new Float64Array(sample.cols);
-  gather.forEach((channel, j) => {
-    whole[channel]! += pieces[j]!;
-  });
+  const whole = wholeScales(columns, sample.cols);
   const targetOf = (rows: Matrix) => {
     const out = matrix(rows.rows, gather.length);
     for (let t = 0; t < rows.rows; t++) {
@@ -62,6 +87,7 @@ export function mergedProblem(
         quantized: roundInputs ? siteIntegers(rows, columns, actBits) : targetOf(rows),
         target: targetOf(targets),
       })),
+    source: { site, actBits, roundInputs, inputs: { kind: 'merged', columns } },
   };
 }
 
@@ -100,5 +126,6 @@ export function plainProblem(
   return {
     sample: inUnits(sample),
     batches: () => pairs(site, (rows, targets) => ({ quantized: round(rows), target: inUnits(targets) })),
+    source: { site, actBits, roundInputs, inputs: { kind: 'plain', steps, ratio, width } },
   };
 }

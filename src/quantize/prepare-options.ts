@@ -13,6 +13,7 @@ import type { ClipLoss } from './clip';
 import { type GptqOptions, gptqDefaults, gptqQuantizer } from './gptq';
 import type { LayerCalibratorOptions, Propagation } from './layer-calibrator';
 import type { CompensationRun } from './layer-compensator';
+import type { LayerDevice } from './layer-device';
 import type { LayerRange } from './parts';
 import type { Method } from './quantize-layer';
 import { onlineHadamard } from './rotate';
@@ -56,6 +57,8 @@ export interface PrepareOptions {
   readonly layers?: LayerRange;
   /** The artifact's generation_config asks for greedy decoding (`do_sample` false). */
   readonly greedy?: boolean;
+  /** Runs the heavy parts; default: the host. */
+  readonly device?: LayerDevice;
   /** Folder for a layer's activations while it is calibrated; default: memory. */
   readonly spill?: string;
   /** Text (.txt) and conversation (.jsonl) files. */
@@ -97,6 +100,7 @@ export function methodOf(options: PrepareOptions, config: LlamaConfig, calibrate
     smooth: options.smooth ?? null,
     weightGrid: weightGridOf(options),
     quantizeWeights: weightQuantizer(options, calibrated),
+    ...(options.device && { clip: options.device.clip }),
   };
 }
 
@@ -106,7 +110,8 @@ function weightQuantizer(options: PrepareOptions, calibrated: boolean): WeightQu
   if (weightMethodOf(options, calibrated) === 'rtn') return grid ? asymmetricNearest(grid) : roundToNearest;
   const { gptqOrder: order = gptqDefaults.order } = options;
   const target = gptqTargetOf(options);
-  return gptqQuantizer({ ...gptqDefaults, order, target, grid });
+  const gptq = { ...gptqDefaults, order, target, grid };
+  return options.device?.gptq(gptq) ?? gptqQuantizer(gptq);
 }
 
 /** Asymmetric levels, or null for 4 bits around 0 with one scale a row. @throws RangeError for options that exclude each other */

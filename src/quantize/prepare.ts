@@ -10,7 +10,8 @@ import type { CalibrationSet } from './calibration-data';
 import { Checkpoint } from './checkpoint';
 import { splitSpecs, writeDense, writeLayer } from './export';
 import { LayerCalibrator } from './layer-calibrator';
-import { LayerCompensator } from './layer-compensator';
+import { hostStream, LayerCompensator } from './layer-compensator';
+import type { Calibrator } from './layer-device';
 import { copyTensors, orderParts, readPart } from './parts';
 import { parseTokenizer, readCalibration, readTokenizerFiles } from './prepare-inputs';
 import {
@@ -64,6 +65,27 @@ function layerTensors(
   return splitSpecs({ ...manifest, quant: { ...quant, layers }, denseDtype: 'F16' }).layers[index]!;
 }
 
+/** The host's, or the device's. */
+async function calibratorOf(
+  checkpoint: WeightSource,
+  set: CalibrationSet,
+  options: PrepareOptions,
+  method: Method,
+): Promise<Calibrator> {
+  const settings = calibratorOptions(options, method);
+  if (options.device) return options.device.calibrator(checkpoint, set, settings);
+  const host = await LayerCalibrator.create(checkpoint, set, settings);
+  const { config } = checkpoint;
+  return {
+    layer: async (weights) => {
+      const { stats, walk } = await host.layer(weights);
+      const streams = options.compensation && walk && hostStream(walk.hidden, host.hidden, config, method);
+      return { stats, walk, stream: streams ?? null };
+    },
+    dispose: () => host.dispose(),
+  };
+}
+
 /** Quantizes and writes the layers of the range one after the other. @returns their specs */
 async function writeQuantizedLayers(
   writer: ArtifactWriter,
@@ -75,18 +97,17 @@ async function writeQuantizedLayers(
   const { config } = checkpoint;
   const [from, end] = options.layers ?? [0, config.numLayers];
   const method = methodOf(options, config, set !== null);
-  const calibrator =
-    set && (await LayerCalibrator.create(checkpoint, set, calibratorOptions(options, method)));
+  const calibrator = set && (await calibratorOf(checkpoint, set, options, method));
   const compensator = options.compensation && new LayerCompensator(options.compensation, config, method);
   const layers: LayerSpec[] = [];
   for (let index = 0; index < end; index++) {
     const weights = await checkpoint.layer(index);
     const calibrated = await calibrator?.layer(weights);
     if (index >= from) {
-      const { stats = null, walk = null } = calibrated ?? {};
+      const { stats = null, walk = null, stream = null } = calibrated ?? {};
       const quantize = () => quantizeLayer(weights, stats, config, method, walk);
-      const quantized = await (compensator && walk
-        ? compensator.layer(index, walk.hidden, calibrator!.hidden, quantize)
+      const quantized = await (compensator && stream
+        ? compensator.onStream(index, stream, quantize)
         : quantize());
       const specs = layerTensors(
         { config, scheme: options.scheme },
@@ -118,6 +139,7 @@ function provenance(options: PrepareOptions, set: CalibrationSet | null): Record
         },
       }),
     ...(options.compensation && { compensation: options.compensation.settings }),
+    ...(options.device && { device: options.device.name }),
     ...(set && {
       calibration: {
         files: set.files,

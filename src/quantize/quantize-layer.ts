@@ -5,10 +5,11 @@ import { type ActBits, type ReconstructMode, type SchemeName, schemeModes } from
 import { paddedInputs } from '../format/tensors';
 import type { AsymmetricGrid } from './asymmetric';
 import type { LayerStats, SiteStats } from './calibrate';
-import { type ClipInputs, type ClipLoss, clipChannels, clipTensor, clipTokens } from './clip';
+import type { ClipInputs, ClipLoss } from './clip';
 import { foldScales, headGroupMax } from './fold';
 import type { Site } from './forward';
 import type { LayerWeights, Linear } from './layer';
+import { type ClipSearch, hostClipSearch } from './layer-device';
 import { type LinearProblem, mergedProblem, plainProblem, type SiteRows } from './linear-problem';
 import type { Matrix } from './matrix';
 import { hessianDiagonal, mergeNorm, migrateWeights, scaleColumns } from './migrate';
@@ -26,6 +27,8 @@ export interface Method {
   /** The online rotation in front of down_proj; its static scales cannot be folded into up_proj then. */
   readonly hadamard: HadamardSpec | null;
   readonly quantizeWeights: WeightQuantizer;
+  /** Where clip ratios are searched for; default: on the host. */
+  readonly clip?: ClipSearch;
   /** Asymmetric levels that `quantizeWeights` rounds to; without them it is codes around 0 and one scale a row. */
   readonly weightGrid?: AsymmetricGrid | null;
   /** Exponent of SmoothQuant's migration in front of `tensor-static`. */
@@ -69,6 +72,10 @@ interface NormSite {
   readonly act: number;
 }
 
+function searchOf({ clip }: Method): ClipSearch {
+  return clip ?? hostClipSearch;
+}
+
 function clips({ clipLoss }: Method): boolean {
   return clipLoss !== 'none';
 }
@@ -97,8 +104,8 @@ async function staticColumns(stats: SiteStats, weights: Matrix, method: Method):
   const inputs = clipInputs(stats, weights, method);
   const scales =
     method.scheme === 'tensor-static'
-      ? tensorScales(stats.absMax, actBits, clips(method) ? await clipTensor(inputs) : 1)
-      : channelScales(stats.absMax, actBits, clipChannels(inputs, method.clipLoss, alpha));
+      ? tensorScales(stats.absMax, actBits, clips(method) ? await searchOf(method).tensor(inputs) : 1)
+      : channelScales(stats.absMax, actBits, await searchOf(method).channels(inputs, method.clipLoss, alpha));
   return reconstruct(scales, {
     mode: method.scheme === 'tensor-static' ? 'none' : method.reconstruct,
     alpha,
@@ -117,7 +124,8 @@ async function quantizeNormSite(
   const { actBits } = method;
   if (schemeModes[method.scheme].norm === 'dynamic') {
     const inputs = paddedInputs(gamma.length);
-    const act = stats && clips(method) ? await clipTokens(clipInputs(stats, linear.weight, method)) : 1;
+    const act =
+      stats && clips(method) ? await searchOf(method).tokens(clipInputs(stats, linear.weight, method)) : 1;
     const problem =
       stats &&
       plainProblem(stats.sample, siteRows(stats), null, act, inputs, actBits, !method.floatActivations);
@@ -162,12 +170,12 @@ async function quantizeProjection(
   const mode = schemeModes[method.scheme].projection;
   let act = 1;
   let factors = folded;
-  if (mode === 'dynamic' && inputs && clips(method)) act = await clipTokens(inputs);
+  if (mode === 'dynamic' && inputs && clips(method)) act = await searchOf(method).tokens(inputs);
   if (mode === 'static' && !folded) {
     factors = tensorScales(
       required(stats, method).absMax,
       actBits,
-      clips(method) ? await clipTensor(required(inputs, method)) : 1,
+      clips(method) ? await searchOf(method).tensor(required(inputs, method)) : 1,
     );
     act = factors[0]! > 0 ? factors[0]! : 1;
   }
@@ -181,9 +189,10 @@ async function quantizeProjection(
 }
 
 /** Per-channel scales of a projection's input, for folding into the linear that makes it. */
-function projectionScales(stats: SiteStats, weights: Matrix, method: Method): Float32Array {
+async function projectionScales(stats: SiteStats, weights: Matrix, method: Method): Promise<Float32Array> {
   const inputs = clipInputs(stats, weights, method);
-  return channelScales(stats.absMax, method.actBits, clipChannels(inputs, method.clipLoss, method.alpha));
+  const ratios = await searchOf(method).channels(inputs, method.clipLoss, method.alpha);
+  return channelScales(stats.absMax, method.actBits, ratios);
 }
 
 /**
@@ -213,10 +222,10 @@ export async function quantizeLayer(
   let downScales: Float32Array | null = null;
   if (method.scheme === 'mergequant-static') {
     const { o, down } = required(stats, method);
-    oScales = headGroupMax(projectionScales(o, layer.o.weight, method), config);
+    oScales = headGroupMax(await projectionScales(o, layer.o.weight, method), config);
     downScales = method.hadamard
       ? new Float32Array(config.intermediateSize).fill(1)
-      : projectionScales(down, layer.down.weight, method);
+      : await projectionScales(down, layer.down.weight, method);
     ({ qkv, gateUp, oScales, downScales } = foldScales(layer, oScales, downScales, config));
     if (method.hadamard) downScales = null; // one step for all channels, which the rotation has made alike
   }

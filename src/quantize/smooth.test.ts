@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { hostRows } from './layer-device';
 import { matrix } from './matrix';
 import { smoothingFactors, smoothSite } from './smooth';
 
@@ -17,6 +18,6 @@ test('the smoothed linear answers the same, on smoothed inputs', () => {
   expect([...smoothed.stats.absMax]).toEqual([2, 2]);
   const product = (x: Float32Array, w: Float32Array) =>
     [0, 1].flatMap((t) => [0, 1].map((n) => x[2 * t]! * w[2 * n]! + x[2 * t + 1]! * w[2 * n + 1]!));
-  const [own] = [...smoothed.stats.rows!];
+  const [own] = [...hostRows(smoothed.stats.rows!)];
   expect(product(own!.data, smoothed.linear.weight.data)).toEqual(product(rows.data, weight.data));
 });

@@ -4,6 +4,7 @@
  */
 import type { SiteStats } from './calibrate';
 import type { Linear } from './layer';
+import { hostRows } from './layer-device';
 import { type Matrix, matrix } from './matrix';
 
 export interface SmoothedSite {
@@ -60,8 +61,8 @@ export function smoothSite(
     stats: {
       absMax: stats.absMax.map((value, k) => value / factors[k]!),
       sample: divideColumns(stats.sample, factors),
-      ...(stats.rows && { rows: divided(stats.rows, factors) }),
-      ...(stats.targets && { targets: divided(stats.targets, factors) }),
+      ...(stats.rows && { rows: divided(hostRows(stats.rows), factors) }),
+      ...(stats.targets && { targets: divided(hostRows(stats.targets), factors) }),
     },
   };
 }

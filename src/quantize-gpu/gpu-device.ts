@@ -1,0 +1,80 @@
+/** Preparing layers on a GPU: src/quantize/layer-device.ts in WGSL. Float32 throughout, where the host has float64 in GPTQ. */
+import type { Gpu } from '../gpu/gpu';
+import type { CalibrationSet } from '../quantize/calibration-data';
+import { NotPositiveDefiniteError } from '../quantize/cholesky';
+import { GptqInputError, type GptqOptions, gptqRound } from '../quantize/gptq';
+import type { LayerCalibratorOptions } from '../quantize/layer-calibrator';
+import type { Calibrator, ClipSearch, LayerDevice } from '../quantize/layer-device';
+import { type Matrix, matrix } from '../quantize/matrix';
+import type { WeightSource } from '../quantize/rotate';
+import type { QuantizedMatrix, WeightQuantizer } from '../quantize/rtn';
+import { gptqRoundGpu } from './gptq-gpu';
+import { GpuCalibrator } from './gpu-calibrator';
+import { GpuClipSearch } from './gpu-clip';
+import { type Grams, gramsOf } from './gpu-problem';
+import { GpuWork } from './gpu-work';
+import { WeightCache } from './weight-cache';
+
+export interface GpuDeviceOptions {
+  /** Activations that stay on the GPU; the rest is spilled to memory or, with `--spill`, to files. */
+  readonly residentBytes: number;
+}
+
+export class GpuLayerDevice implements LayerDevice {
+  readonly name = 'gpu';
+  readonly work: GpuWork;
+  readonly clip: ClipSearch;
+  readonly #cache: WeightCache;
+
+  constructor(
+    gpu: Gpu,
+    readonly options: GpuDeviceOptions,
+  ) {
+    this.work = new GpuWork(gpu);
+    this.#cache = new WeightCache(this.work);
+    this.clip = new GpuClipSearch(this.work, this.#cache);
+  }
+
+  gptq(options: GptqOptions): WeightQuantizer {
+    return async (weights, problem) => {
+      if (!problem)
+        throw new GptqInputError('GPTQ weighs its errors by calibration tokens: give --calibration');
+      const grams = await gramsOf(this.work, problem, options.target === 'outputs');
+      const { gram, cross } = grams;
+      try {
+        // Asymmetric levels are fitted group by group, which the host does with these Gram matrices.
+        if (options.grid) return await this.#onHost(weights, grams, options);
+        return await gptqRoundGpu(this.work, weights, gram, cross, options);
+      } catch (error) {
+        if (!(error instanceof NotPositiveDefiniteError)) throw error;
+        const which = `the Hessian of ${grams.width} inputs`;
+        throw new GptqInputError(`${which} is not positive definite: ${error.message}`, { cause: error });
+      } finally {
+        this.work.free(gram, ...(cross ? [cross] : []));
+      }
+    };
+  }
+
+  calibrator(
+    checkpoint: WeightSource,
+    set: CalibrationSet,
+    options: LayerCalibratorOptions,
+  ): Promise<Calibrator> {
+    const { work, options: own } = this;
+    return GpuCalibrator.create(work, this.#cache, checkpoint, set, options, own.residentBytes);
+  }
+
+  async #onHost(
+    weights: Matrix,
+    { gram, cross, width }: Grams,
+    options: GptqOptions,
+  ): Promise<QuantizedMatrix> {
+    const read = async (buffer: GPUBuffer) =>
+      matrix(width, width, await this.work.readFloats(buffer, width * width));
+    const lower = await read(gram);
+    for (let i = 0; i < width; i++) {
+      for (let j = i + 1; j < width; j++) lower.data[i * width + j] = lower.data[j * width + i]!;
+    }
+    return gptqRound(weights, lower, cross && (await read(cross)), options);
+  }
+}
