@@ -18,6 +18,7 @@ import type { LayerRange } from './parts';
 import type { Method } from './quantize-layer';
 import { onlineHadamard } from './rotate';
 import { roundToNearest, type WeightQuantizer } from './rtn';
+import type { Stopwatch } from './stopwatch';
 
 export const weightMethods = ['rtn', 'gptq'] as const;
 export type WeightMethod = (typeof weightMethods)[number];
@@ -59,6 +60,8 @@ export interface PrepareOptions {
   readonly greedy?: boolean;
   /** Runs the heavy parts; default: the host. */
   readonly device?: LayerDevice;
+  /** Told how long each stage took. */
+  readonly stopwatch?: Stopwatch;
   /** Folder for a layer's activations while it is calibrated; default: memory. */
   readonly spill?: string;
   /** Text (.txt) and conversation (.jsonl) files. */
@@ -82,7 +85,7 @@ export const prepareDefaults = {
   reconstruct: 'pad',
   alpha: 5,
   calibration: [],
-  samples: 64,
+  samples: 256,
   seed: 1,
 } as const satisfies Partial<PrepareOptions>;
 
@@ -139,18 +142,18 @@ export function clipLossOf({ clipLoss, actBits }: PrepareOptions): ClipLoss {
 }
 
 /**
- * 4-bit activations: GPTQ is fitted to what the quantized layers emit and to the float model's outputs, which measured best.
- * Independent parts (`layers`) know the float model only, and with 8 bits it makes no difference.
+ * GPTQ is fitted to what the quantized layers emit and to the float model's outputs, which measured best. Independent parts
+ * (`layers`) know the float model only.
  */
 export function propagationOf(options: PrepareOptions): Propagation {
   if (options.compensation) return 'quantized';
   if (options.propagate) return options.propagate;
-  return options.actBits === 4 && options.weights !== 'rtn' && !options.layers ? 'quantized' : 'float';
+  return options.weights !== 'rtn' && !options.layers ? 'quantized' : 'float';
 }
 
 export function gptqTargetOf(options: PrepareOptions): GptqOptions['target'] {
   if (options.gptqTarget) return options.gptqTarget;
-  return propagationOf(options) === 'quantized' && !options.compensation ? 'outputs' : 'weights';
+  return propagationOf(options) === 'quantized' ? 'outputs' : 'weights';
 }
 
 export function calibratorOptions(options: PrepareOptions, method: Method): LayerCalibratorOptions {
