@@ -1,7 +1,9 @@
 import { request as httpRequest, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, expect, test } from 'vitest';
+import type { EngineRequest } from '../src/api/chat-request';
 import { type ChatBackend, ChatCompletions } from '../src/api/completions';
+import { LogitBiasError } from '../src/engine/errors';
 import type { ReplyStats } from '../src/engine/types';
 import { createHttpServer, type ServerOptions } from './http-server';
 
@@ -14,7 +16,12 @@ class Backend implements ChatBackend {
   readonly defaults = { contextLength: 64, sampling: {} };
   stopped = false;
 
-  async chat({ maxTokens }: { maxTokens: number }, onDelta: (text: string) => void, signal: AbortSignal) {
+  async chat(
+    { maxTokens, logitBias }: Pick<EngineRequest, 'maxTokens' | 'logitBias'>,
+    onDelta: (text: string) => void,
+    signal: AbortSignal,
+  ) {
+    if (64 in logitBias) throw new LogitBiasError(64, 'a token of the vocabulary of 64', 64);
     if (maxTokens === 7) throw Object.assign(new Error('too long'), { name: 'ContextFullError' });
     onDelta('Hello');
     await new Promise((resolve) => setTimeout(resolve, 5));
@@ -72,6 +79,15 @@ test.each([
   ['no JSON', 'hello', {}, 400, null],
   ['a plain-text type, as web pages send without asking', '{}', { 'content-type': 'text/plain' }, 415, null],
   ['a bad parameter', { ...body, temperature: 9 }, {}, 400, 'temperature'],
+  [
+    'a format it does not know',
+    { ...body, response_format: { type: 'xml' } },
+    {},
+    400,
+    'response_format.type',
+  ],
+  ['too many log-probabilities', { ...body, logprobs: true, top_logprobs: 99 }, {}, 400, 'top_logprobs'],
+  ['a bias of a token that is none', { ...body, logit_bias: { 64: 1 } }, {}, 400, 'logit_bias'],
   ['a conversation that does not fit', { ...body, max_tokens: 7 }, {}, 400, null],
 ])('%s is refused', async (_, content, headers, status, param) => {
   const { post } = await start();

@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { RequestError } from '../src/api/chat-request';
 import type { ChatCompletions } from '../src/api/completions';
 import type { ChatCompletionRequest } from '../src/api/openai-types';
+import { LogitBiasError } from '../src/engine/errors';
 
 export interface ServerOptions {
   readonly completions: ChatCompletions;
@@ -33,6 +34,8 @@ const requestFaults = new Set([
   'InvalidRequestError',
   'ChatTemplateError',
   'SamplingParameterError',
+  'LogitBiasError',
+  'JsonVocabularyError',
 ]);
 
 /** A server that is not listening yet. */
@@ -150,5 +153,6 @@ function statusOf(error: unknown): number {
 function errorBody(error: unknown) {
   const { name, message } = error instanceof Error ? error : new Error(String(error));
   const type = statusOf(error) < 500 ? 'invalid_request_error' : 'server_error';
-  return { error: { message, type, param: error instanceof RequestError ? error.param : null, code: name } };
+  const param = error instanceof RequestError || error instanceof LogitBiasError ? error.param : null;
+  return { error: { message, type, param, code: name } };
 }

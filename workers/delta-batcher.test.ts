@@ -11,6 +11,20 @@ test('many pushes become few messages with the same text in order', async () => 
   expect(sent).toEqual([Array.from({ length: 100 }, (_, i) => `${i} `).join(''), 'end']);
 });
 
+test('log-probabilities travel with the text of their tokens, and alone where there is none', async () => {
+  const sent: unknown[] = [];
+  const batcher = new DeltaBatcher((...args) => void sent.push(args));
+  const [a, b, c] = ['a', 'b', 'c'].map((token) => ({ token, logprob: -1, bytes: null, top: [] }));
+  batcher.push('a', [a!]);
+  batcher.push('b', [b!]);
+  await batcher.flush();
+  batcher.push('', [c!]);
+  await batcher.flush();
+  batcher.push('d');
+  await batcher.flush();
+  expect(sent).toEqual([['ab', [a, b]], ['', [c]], ['d']]);
+});
+
 test('flush waits until the other side has everything', async () => {
   let arrived = '';
   const batcher = new DeltaBatcher(async (text) => {

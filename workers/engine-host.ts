@@ -12,7 +12,7 @@ import { storeFolder } from '../src/storage/store-folder';
 import { deleteStoredModel, listStoredModels } from '../src/storage/stored-models';
 import { ChatTokenizer } from '../src/tokenizer/chat-tokenizer';
 import { DeltaBatcher } from './delta-batcher';
-import { checkLimits, withShorterContext } from './fit';
+import { checkLimits, type WantedCache, withShorterContext } from './fit';
 import { GpuSession } from './gpu-session';
 import type {
   FolderProgress,
@@ -37,8 +37,7 @@ export interface HostEnvironment {
 }
 
 /** How a model is to be loaded. */
-interface WantedModel {
-  readonly contextLength: number;
+interface WantedModel extends WantedCache {
   readonly checkLayer: number | null;
 }
 
@@ -90,10 +89,11 @@ export class EngineHost {
       this.#unloadModel();
       let session = await this.#openSession();
       const contextLength = request.contextLength ?? artifact.manifest.config.maxPositionEmbeddings;
-      const wanted = { contextLength, checkLayer: request.checkLayer ?? null };
-      checkLimits(artifact.manifest, contextLength, session.gpu.device.limits);
+      const { kvCache = 'f16', checkLayer = null } = request;
+      const wanted = { contextLength, kvCache, checkLayer };
+      checkLimits(artifact.manifest, wanted, session.gpu.device.limits);
       onProgress({ phase: 'self-test', doneBytes: 0, totalBytes: 0 });
-      const checked = await this.#checkGpu(session, artifact, contextLength);
+      const checked = await this.#checkGpu(session, artifact, wanted);
       session = checked.session;
       signal.throwIfAborted();
       const work = this.#loadModel(session, artifact, wanted, onProgress, signal, checked.report);
@@ -103,20 +103,15 @@ export class EngineHost {
   }
 
   /** @throws InvalidRequestError without a model; EngineBusyError during another call; the GPU's failure */
-  async chat(request: WireChatRequest, onDelta: (text: string) => void | Promise<void>): Promise<WireReply> {
+  async chat(request: WireChatRequest, onDelta: DeltaBatcher['send']): Promise<WireReply> {
     if (this.#running) throw new EngineBusyError();
     return this.#run(async (signal) => {
       const { generator } = this.#requireModel();
       const batcher = new DeltaBatcher(onDelta);
-      const chatRequest = {
-        messages: [...request.messages],
-        sampling: request.sampling,
-        maxTokens: request.maxTokens,
-        ...(request.stop ? { stop: [...request.stop] } : {}),
-        signal,
-      };
+      const chatRequest = { ...request, signal };
       try {
-        return await this.#session!.guard(generator.chat(chatRequest, (text) => batcher.push(text)));
+        const reply = generator.chat(chatRequest, (text, logprobs) => batcher.push(text, logprobs));
+        return await this.#session!.guard(reply);
       } finally {
         await batcher.flush();
       }
@@ -208,17 +203,18 @@ export class EngineHost {
   async #checkGpu(
     session: GpuSession,
     artifact: OpenArtifact,
-    contextLength: number,
+    wanted: WantedModel,
   ): Promise<{ session: GpuSession; report: SelfTestReport }> {
+    const { contextLength, kvCache } = wanted;
     const start = performance.now();
     try {
-      await session.guard(selfTest(session.gpu, artifact.manifest, contextLength));
+      await session.guard(selfTest(session.gpu, artifact.manifest, contextLength, kvCache));
     } catch (error) {
       if (!(error instanceof SelfTestError)) throw withShorterContext(error, contextLength, false);
       if (this.#plainBecause !== null) throw error;
       this.#plainBecause = error.message;
       this.#closeSession();
-      return this.#checkGpu(await this.#openSession(), artifact, contextLength);
+      return this.#checkGpu(await this.#openSession(), artifact, wanted);
     }
     return { session, report: { ms: performance.now() - start, plainBecause: this.#plainBecause } };
   }
@@ -232,14 +228,14 @@ export class EngineHost {
     report: SelfTestReport,
   ): Promise<LoadedModel> {
     const { loader, files } = await this.#fillWeights(session, artifact, wanted, onProgress, signal);
-    const { contextLength } = wanted;
+    const { contextLength, kvCache } = wanted;
     const artifactBytes = totalBytes(artifact);
     const done = { doneBytes: artifactBytes, totalBytes: artifactBytes };
     onProgress({ phase: 'compile', ...done });
     const weights = await loader.finish();
     try {
       const tokenizer = ChatTokenizer.fromFiles(files.tokenizerFiles);
-      const engine = await Engine.create(session.gpu, weights, { contextLength });
+      const engine = await Engine.create(session.gpu, weights, { contextLength, kvCache });
       onProgress({ phase: 'self-test', ...done });
       const start = performance.now();
       await crossCheck(engine);

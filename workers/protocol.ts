@@ -1,6 +1,8 @@
 /** What crosses between the page and the engine's worker: plain structured-cloneable data, and errors made of it. */
 import type { ProxyMarked, Remote } from 'comlink';
+import type { TextLogprobs } from '../src/chat/text-logprobs';
 import type { FinishReason, ReplyStats, SamplingOptions } from '../src/engine/types';
+import type { KvCacheKind } from '../src/format/kv-cache';
 import type { ActBits, SchemeName } from '../src/format/scheme';
 import type { AdapterSummary } from '../src/gpu/gpu';
 import type { ArtifactProgress } from '../src/storage/load-artifact';
@@ -24,6 +26,8 @@ export interface LoadRequest {
   readonly url: string;
   /** At most the model's own; a shorter context takes less GPU memory. */
   readonly contextLength?: number;
+  /** How keys and values are kept: codes of 8 or 4 bits take less GPU memory; `f16` when left out. */
+  readonly kvCache?: KvCacheKind;
   /** Debug: a layer that every pass holds against the float64 reference. */
   readonly checkLayer?: number;
 }
@@ -78,12 +82,19 @@ export interface WireChatRequest {
   readonly sampling: SamplingOptions;
   readonly maxTokens: number;
   readonly stop?: readonly string[];
+  /** Token id → what is added to its logit. */
+  readonly logitBias?: Readonly<Record<number, number>>;
+  /** Log-probabilities of every token, and of this many of the most probable ones; none when left out. */
+  readonly topLogprobs?: number;
+  /** The reply is one JSON object. */
+  readonly json?: boolean;
 }
 
 export interface WireReply {
   readonly text: string;
   readonly tokenIds: readonly number[];
   readonly promptIds: readonly number[];
+  readonly logprobs?: readonly TextLogprobs[];
   readonly finishReason: FinishReason;
   readonly stats: ReplyStats;
 }
@@ -104,8 +115,11 @@ export interface EngineWorkerApi {
   probe(): Promise<WireResult<GpuReport>>;
   /** Replaces the loaded model. Cancels what is running. */
   load(request: LoadRequest, onProgress: (progress: LoadProgress) => void): Promise<WireResult<ModelInfo>>;
-  /** Streams text through `onDelta`; the reply holds the whole text. */
-  chat(request: WireChatRequest, onDelta: (text: string) => void): Promise<WireResult<WireReply>>;
+  /** Streams text, and log-probabilities when asked for, through `onDelta`; the reply holds the whole of both. */
+  chat(
+    request: WireChatRequest,
+    onDelta: (text: string, logprobs?: readonly TextLogprobs[]) => void,
+  ): Promise<WireResult<WireReply>>;
   cancel(): Promise<WireResult<void>>;
   /** Holds a running download, which keeps what it has; `resume` lets it go on. */
   pause(): Promise<WireResult<void>>;

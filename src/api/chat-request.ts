@@ -1,5 +1,7 @@
 /** Checks a chat-completions request and says it in the engine's words. */
 import * as v from 'valibot';
+import type { ChatRequest } from '../chat/text-generator';
+import { mostTopLogprobs } from '../engine/logprobs';
 import { greedy, type SamplingOptions } from '../engine/types';
 
 /** A request that is not as it should be, or asks for what this engine cannot do. */
@@ -25,6 +27,12 @@ export interface EngineRequest {
   readonly sampling: SamplingOptions;
   readonly maxTokens: number;
   readonly stop: readonly string[];
+  /** Token id → what is added to its logit. */
+  readonly logitBias: Readonly<Record<number, number>>;
+  /** How many of the most probable tokens to tell beside each of the reply's; null without log-probabilities. */
+  readonly topLogprobs: number | null;
+  /** The reply is one JSON object. */
+  readonly json: boolean;
   readonly stream: boolean;
   readonly includeUsage: boolean;
 }
@@ -64,9 +72,20 @@ const requestSchema = v.strictObject({
   max_completion_tokens: wholeNumber(1),
   max_tokens: wholeNumber(1),
   n: optional(v.literal(1, 'one reply at a time is all this engine does')),
-  response_format: v.optional(v.object({ type: v.literal('text', 'only "text" is supported') })),
-  logprobs: optional(v.literal(false, 'not supported')),
-  logit_bias: optional(v.strictObject({}, 'not supported')),
+  response_format: v.optional(
+    v.object({ type: v.picklist(['text', 'json_object'], 'only "text" and "json_object" are supported') }),
+  ),
+  logprobs: optional(v.boolean()),
+  top_logprobs: optional(v.pipe(v.number(), v.safeInteger(), v.minValue(0), v.maxValue(mostTopLogprobs))),
+  logit_bias: optional(
+    v.pipe(
+      v.custom<object>((value) => typeof value === 'object' && !Array.isArray(value), 'expected an object'),
+      v.record(
+        v.pipe(v.string(), v.regex(/^(0|[1-9]\d{0,9})$/, 'expected token ids as keys')),
+        v.pipe(v.number(), v.minValue(-100), v.maxValue(100)),
+      ),
+    ),
+  ),
   user: v.optional(v.string()),
 });
 
@@ -78,6 +97,12 @@ export function parseChatRequest(request: unknown, defaults: RequestDefaults): E
   const parsed = v.safeParse(requestSchema, request);
   if (!parsed.success) throw refusal(parsed.issues[0]);
   const r = parsed.output;
+  const json = r.response_format?.type === 'json_object';
+  if (r.top_logprobs != null && !r.logprobs) throw new RequestError('top_logprobs', 'needs "logprobs": true');
+  const stop = [r.stop ?? []].flat().filter((text) => text !== '');
+  if (json && stop.length > 0) {
+    throw new RequestError('stop', 'would cut the JSON object that "response_format" asks for');
+  }
   const stated = {
     temperature: r.temperature,
     topP: r.top_p,
@@ -95,9 +120,26 @@ export function parseChatRequest(request: unknown, defaults: RequestDefaults): E
     })),
     sampling: { ...baseSampling, ...defaults.sampling, ...given, seed: seedOf(r.seed) },
     maxTokens: r.max_completion_tokens ?? r.max_tokens ?? defaults.contextLength,
-    stop: [r.stop ?? []].flat().filter((text) => text !== ''),
+    stop,
+    logitBias: r.logit_bias ?? {},
+    topLogprobs: r.logprobs ? (r.top_logprobs ?? 0) : null,
+    json,
     stream: r.stream ?? false,
     includeUsage: r.stream_options?.include_usage ?? false,
+  };
+}
+
+/** What of a request concerns the text itself, in {@link ChatRequest}'s words. */
+export function textRequest(request: EngineRequest): ChatRequest {
+  const { messages, sampling, maxTokens, stop, logitBias, topLogprobs, json } = request;
+  return {
+    messages,
+    sampling,
+    maxTokens,
+    stop,
+    logitBias,
+    json,
+    ...(topLogprobs !== null && { topLogprobs }),
   };
 }
 

@@ -17,6 +17,7 @@ import {
   type WireReply,
   type WireResult,
 } from '../../workers/protocol';
+import type { OnDelta } from '../chat/text-generator';
 
 /** The worker crashed, could not start, or was terminated. The client starts a new one at the next call. */
 export class WorkerDiedError extends Error {
@@ -72,8 +73,8 @@ export class EngineClient {
   }
 
   /** Streams one reply. @throws RemoteError, WorkerDiedError */
-  chat(request: WireChatRequest, onDelta: (text: string) => void): Promise<WireReply> {
-    return this.#call((engine) => engine.chat(request, callback(onDelta)));
+  chat(request: WireChatRequest, onDelta: OnDelta): Promise<WireReply> {
+    return this.#call((engine) => engine.chat(request, proxy(onDelta)));
   }
 
   /** Ends the running load or reply, if any. */

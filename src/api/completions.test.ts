@@ -1,4 +1,6 @@
 import { describe, expect, test } from 'vitest';
+import type { OnDelta } from '../chat/text-generator';
+import type { TextLogprobs } from '../chat/text-logprobs';
 import type { ReplyStats } from '../engine/types';
 import { type EngineRequest, parseChatRequest, RequestError } from './chat-request';
 import { type ChatBackend, ChatCompletions } from './completions';
@@ -8,6 +10,13 @@ const stats = { promptTokens: 5, cachedTokens: 2, replyTokens: 3 } as ReplyStats
 const defaults = { contextLength: 64, sampling: { temperature: 0.6, topP: 0.9 } };
 const messages = [{ role: 'user' as const, content: 'Hi' }];
 
+/** A token as likely as not; the first of the others is impossible. */
+function logprobOf(token: string, others: number): TextLogprobs {
+  const one = { token, logprob: Math.log(0.5), bytes: [token.charCodeAt(0)] };
+  const impossible = { token: '</s>', logprob: -Infinity, bytes: null };
+  return { ...one, top: [one, impossible].slice(0, others) };
+}
+
 /** Says "a", "b", "c", a moment apart, until it is told to stop. */
 class Speaker implements ChatBackend {
   readonly modelName = 'speaker';
@@ -15,18 +24,24 @@ class Speaker implements ChatBackend {
   readonly requests: EngineRequest[] = [];
   running = 0;
 
-  async chat(request: EngineRequest, onDelta: (text: string) => void, signal: AbortSignal) {
+  async chat(request: EngineRequest, onDelta: OnDelta, signal: AbortSignal) {
     expect(++this.running).toBe(1);
     this.requests.push(request);
+    const logprobs: TextLogprobs[] = [];
     let text = '';
     for (const letter of ['a', 'b', 'c']) {
       await new Promise((resolve) => setTimeout(resolve, 5));
       if (signal.aborted) break;
       text += letter;
-      onDelta(letter);
+      if (request.topLogprobs === null) onDelta(letter);
+      else {
+        logprobs.push(logprobOf(letter, request.topLogprobs));
+        onDelta(letter, logprobs.slice(-1));
+      }
     }
     this.running--;
-    return { text, finishReason: signal.aborted ? ('cancelled' as const) : ('stop' as const), stats };
+    const finishReason = signal.aborted ? ('cancelled' as const) : ('stop' as const);
+    return { text, finishReason, stats, ...(request.topLogprobs === null ? {} : { logprobs }) };
   }
 }
 
@@ -62,6 +77,23 @@ describe('create', () => {
     expect(chunks.at(-2)!.choices[0]!.finish_reason).toBe('stop');
     expect(chunks.at(-1)).toMatchObject({ choices: [], usage: { total_tokens: 8 } });
     expect(new Set(chunks.map(({ id }) => id)).size).toBe(1);
+  });
+
+  test('log-probabilities, whole and streamed, in the interface’s shape and as JSON', async () => {
+    const completions = new ChatCompletions(new Speaker());
+    const ask = { messages, logprobs: true, top_logprobs: 2 };
+    const whole = (await completions.create(ask)).choices[0].logprobs;
+    const a = { token: 'a', logprob: Math.log(0.5), bytes: [97] };
+    expect(whole!.refusal).toBeNull();
+    expect(whole!.content.length).toBe(3);
+    const impossible = { token: '</s>', logprob: -9999, bytes: null };
+    expect(whole!.content[0]).toEqual({ ...a, top_logprobs: [a, impossible] });
+    expect(JSON.parse(JSON.stringify(whole))).toEqual(whole);
+    const chunks = await collect(await completions.create({ ...ask, stream: true }));
+    expect(chunks.flatMap(({ choices }) => choices[0]?.logprobs?.content ?? [])).toEqual(whole!.content);
+    const none = await completions.create({ messages, logprobs: true });
+    expect(none.choices[0].logprobs!.content.map(({ top_logprobs }) => top_logprobs)).toEqual([[], [], []]);
+    expect((await completions.create({ messages, logprobs: false })).choices[0].logprobs).toBeNull();
   });
 
   test('requests wait for each other', async () => {
@@ -123,6 +155,19 @@ describe('parseChatRequest', () => {
     });
   });
 
+  test('bias, log-probabilities and JSON mode in the engine’s words', () => {
+    const request = { messages, logprobs: true, top_logprobs: 20, logit_bias: { 15: -100, 7: 0.5 } };
+    const format = { response_format: { type: 'json_object' } };
+    expect(parseChatRequest({ ...request, ...format }, defaults)).toMatchObject({
+      ...{ topLogprobs: 20, logitBias: { 15: -100, 7: 0.5 }, json: true },
+    });
+    expect(parseChatRequest({ messages }, defaults)).toMatchObject({
+      ...{ topLogprobs: null, logitBias: {}, json: false },
+    });
+    const off = { messages, logprobs: null, top_logprobs: null, logit_bias: null, stop: [] };
+    expect(() => parseChatRequest({ ...off, ...format }, defaults)).not.toThrow();
+  });
+
   test.each([
     ['no messages', {}, 'messages'],
     ['an empty list', { messages: [] }, 'messages'],
@@ -131,9 +176,15 @@ describe('parseChatRequest', () => {
     ['a temperature of 3', { messages, temperature: 3 }, 'temperature'],
     ['half a token', { messages, max_tokens: 0.5 }, 'max_tokens'],
     ['two replies', { messages, n: 2 }, 'n'],
-    ['JSON', { messages, response_format: { type: 'json_object' } }, 'response_format.type'],
-    ['log-probabilities', { messages, logprobs: true }, 'logprobs'],
-    ['a bias', { messages, logit_bias: { 5: 1 } }, 'logit_bias.5'],
+    ['a JSON schema', { messages, response_format: { type: 'json_schema' } }, 'response_format.type'],
+    ['JSON cut by a stop string', { messages, response_format: { type: 'json_object' }, stop: '}' }, 'stop'],
+    ['a number of log-probabilities', { messages, logprobs: 5 }, 'logprobs'],
+    ['21 of them', { messages, logprobs: true, top_logprobs: 21 }, 'top_logprobs'],
+    ['some of them without asking', { messages, top_logprobs: 3 }, 'top_logprobs'],
+    ['a bias over 100', { messages, logit_bias: { 5: 101 } }, 'logit_bias.5'],
+    ['a bias that is no number', { messages, logit_bias: { 5: '1' } }, 'logit_bias.5'],
+    ['a bias of a word', { messages, logit_bias: { hello: 1 } }, 'logit_bias.hello'],
+    ['a list of biases', { messages, logit_bias: [[5, 1]] }, 'logit_bias'],
     ['tools', { messages, tools: [] }, 'tools'],
     ['no object', 'hello', ''],
   ])('%s is refused by name', (_, request, param) => {

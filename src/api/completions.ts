@@ -1,4 +1,6 @@
 /** `chat.completions.create` over any engine: one in a worker, or one in this process. */
+import type { OnDelta } from '../chat/text-generator';
+import type { TextLogprob, TextLogprobs } from '../chat/text-logprobs';
 import type { FinishReason, ReplyStats } from '../engine/types';
 import { type EngineRequest, parseChatRequest, type RequestDefaults } from './chat-request';
 import type {
@@ -6,7 +8,9 @@ import type {
   ChatCompletionChunk,
   ChatCompletionRequest,
   CompletionFinishReason,
+  CompletionLogprobs,
   CompletionUsage,
+  TokenLogprob,
 } from './openai-types';
 import { TextQueue } from './text-queue';
 
@@ -17,9 +21,14 @@ export interface ChatBackend {
   /** Streams text through `onDelta`. Aborting `signal` ends the reply; it resolves with what there is. */
   chat(
     request: EngineRequest,
-    onDelta: (text: string) => void,
+    onDelta: OnDelta,
     signal: AbortSignal,
-  ): Promise<{ readonly text: string; readonly finishReason: FinishReason; readonly stats: ReplyStats }>;
+  ): Promise<{
+    readonly text: string;
+    readonly logprobs?: readonly TextLogprobs[];
+    readonly finishReason: FinishReason;
+    readonly stats: ReplyStats;
+  }>;
 }
 
 export interface CreateOptions {
@@ -58,7 +67,7 @@ export class ChatCompletions {
   }
 
   async #whole(request: EngineRequest, signal: AbortSignal | undefined): Promise<ChatCompletion> {
-    const { text, finishReason, stats } = await this.#answer(request, () => undefined, signal);
+    const { text, logprobs, finishReason, stats } = await this.#answer(request, () => undefined, signal);
     return {
       id: newId(),
       object: 'chat.completion',
@@ -69,7 +78,7 @@ export class ChatCompletions {
           index: 0,
           message: { role: 'assistant', content: text, refusal: null },
           finish_reason: finishReasonOf(finishReason),
-          logprobs: null,
+          logprobs: logprobs ? logprobsOf(logprobs) : null,
         },
       ],
       usage: usageOf(stats),
@@ -90,18 +99,21 @@ export class ChatCompletions {
     const chunk = (
       delta: ChatCompletionChunk['choices'][number]['delta'],
       finish_reason: CompletionFinishReason | null = null,
-    ): ChatCompletionChunk => ({ ...head, choices: [{ index: 0, delta, finish_reason, logprobs: null }] });
+      logprobs: CompletionLogprobs | null = null,
+    ): ChatCompletionChunk => ({ ...head, choices: [{ index: 0, delta, finish_reason, logprobs }] });
     const left = new AbortController();
     const queue = new TextQueue();
     const combined = signal ? AbortSignal.any([signal, left.signal]) : left.signal;
-    const reply = this.#answer(request, (text) => queue.push(text), combined);
+    const reply = this.#answer(request, (text, logprobs) => queue.push(text, logprobs), combined);
     reply.then(
       () => queue.end(),
       (error) => queue.end(error),
     );
     try {
       yield chunk({ role: 'assistant', content: '' });
-      for await (const content of queue) yield chunk({ content });
+      for await (const { text: content, logprobs } of queue) {
+        yield chunk({ content }, null, logprobs.length > 0 ? logprobsOf(logprobs) : null);
+      }
       const { finishReason, stats } = await reply;
       yield chunk({}, finishReasonOf(finishReason));
       if (request.includeUsage) yield { ...head, choices: [], usage: usageOf(stats) };
@@ -113,7 +125,7 @@ export class ChatCompletions {
   /** Waits for its turn, then for the reply. @throws the signal's reason when aborted at any time */
   async #answer(
     request: EngineRequest,
-    onDelta: (text: string) => void,
+    onDelta: OnDelta,
     signal = new AbortController().signal,
   ): Promise<Reply> {
     const before = this.#free;
@@ -139,6 +151,19 @@ function newId(): string {
 
 function nowSeconds(): number {
   return Math.floor(Date.now() / 1000);
+}
+
+/** OpenAI's number for a token that cannot come: JSON has no −∞. */
+const impossibleLogprob = -9999;
+
+function logprobsOf(tokens: readonly TextLogprobs[]): CompletionLogprobs {
+  const finite = ({ token, logprob, bytes }: TextLogprob): TokenLogprob => ({
+    token,
+    logprob: Math.max(logprob, impossibleLogprob),
+    bytes,
+  });
+  const content = tokens.map((token) => ({ ...finite(token), top_logprobs: token.top.map(finite) }));
+  return { content, refusal: null };
 }
 
 function finishReasonOf(reason: FinishReason): CompletionFinishReason {

@@ -1,6 +1,7 @@
 /** The library's front door in a browser: a model in a worker, and `chat.completions` over it. */
 import type { LoadProgress, ModelInfo } from '../../workers/protocol';
-import type { EngineRequest } from './chat-request';
+import type { KvCacheKind } from '../format/kv-cache';
+import { type EngineRequest, textRequest } from './chat-request';
 import { EngineClient, type EngineClientOptions, WorkerDiedError } from './client';
 import { type ChatBackend, ChatCompletions } from './completions';
 
@@ -9,6 +10,8 @@ export interface CreateEngineOptions {
   readonly model: string;
   /** Tokens of context; the model's own maximum when left out. */
   readonly contextLength?: number;
+  /** How keys and values of past tokens are kept: `f16` (default), or codes of 8 or 4 bits in a half or a quarter of the memory. */
+  readonly kvCache?: KvCacheKind;
   /** Debug: a layer that every pass holds against the float64 reference; a reply then fails with LayerCheckError where they differ. */
   readonly checkLayer?: number;
   readonly onProgress?: (progress: LoadProgress) => void;
@@ -36,6 +39,7 @@ export interface ChatEngine {
 export async function createEngine(options: CreateEngineOptions): Promise<ChatEngine> {
   const {
     contextLength,
+    kvCache,
     checkLayer,
     onProgress = () => undefined,
     onFailure,
@@ -54,6 +58,7 @@ export async function createEngine(options: CreateEngineOptions): Promise<ChatEn
     const request = {
       url,
       ...(contextLength ? { contextLength } : {}),
+      ...(kvCache ? { kvCache } : {}),
       ...(checkLayer === undefined ? {} : { checkLayer }),
     };
     const info = await client.load(request, onProgress);
@@ -80,13 +85,13 @@ function workerBackend(client: EngineClient, info: ModelInfo, destroyed: AbortSi
   return {
     modelName: info.name,
     defaults: { contextLength: info.contextLength, sampling: info.samplingDefaults },
-    async chat({ messages, sampling, maxTokens, stop }: EngineRequest, onDelta, signal) {
+    async chat(request: EngineRequest, onDelta, signal) {
       if (destroyed.aborted) throw new WorkerDiedError('the engine was destroyed');
       // A worker that is gone has ended the reply already.
       const cancel = () => client.cancel().catch(() => undefined);
       signal.addEventListener('abort', cancel, { once: true });
       try {
-        return await client.chat({ messages, sampling, maxTokens, stop }, onDelta);
+        return await client.chat(textRequest(request), onDelta);
       } finally {
         signal.removeEventListener('abort', cancel);
       }

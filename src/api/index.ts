@@ -12,5 +12,8 @@ export type {
   ChatCompletionMessage,
   ChatCompletionRequest,
   CompletionFinishReason,
+  CompletionLogprobs,
   CompletionUsage,
+  ContentTokenLogprob,
+  TokenLogprob,
 } from './openai-types';

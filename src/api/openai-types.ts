@@ -35,8 +35,20 @@ export interface ChatCompletionRequest {
   readonly max_tokens?: number | null;
   /** Only 1. */
   readonly n?: number | null;
-  /** Only `text`. */
-  readonly response_format?: { readonly type: 'text' };
+  /**
+   * `json_object`: the reply is one JSON object, by construction: tokens that could not continue it are never drawn. It is whole
+   * unless `finish_reason` is `length`. Ask for JSON in the messages, too: the model decides what is in it. Not with `stop`.
+   */
+  readonly response_format?: { readonly type: 'text' | 'json_object' };
+  /** Log-probabilities of the reply's tokens. */
+  readonly logprobs?: boolean | null;
+  /** With `logprobs`: the 0 to 20 most probable tokens in each one's place, too. */
+  readonly top_logprobs?: number | null;
+  /**
+   * Token id (a decimal number as key) → −100 to 100, added to the token's logit before penalties and sampling: −100 as good as
+   * forbids a token, 100 as good as forces it. Ids are the model's own.
+   */
+  readonly logit_bias?: Readonly<Record<string, number>> | null;
   /** Taken and not used. */
   readonly user?: string;
 }
@@ -47,6 +59,30 @@ export interface CompletionUsage {
   readonly total_tokens: number;
   /** Prompt tokens that an earlier request had left in the cache. */
   readonly prompt_tokens_details: { readonly cached_tokens: number };
+}
+
+/** A token and ln p, of the model's own distribution: temperature, penalties, `logit_bias` and JSON mode do not enter. */
+export interface TokenLogprob {
+  /** What the token says; U+FFFD where it holds part of a character. A special token's name. */
+  readonly token: string;
+  /** −9999 for a token that the model rules out. */
+  readonly logprob: number;
+  /** UTF-8, to be joined with its neighbours' where a character is spread over tokens; null for special tokens. */
+  readonly bytes: readonly number[] | null;
+}
+
+export interface ContentTokenLogprob extends TokenLogprob {
+  /** The `top_logprobs` most probable tokens in this place, best first. */
+  readonly top_logprobs: readonly TokenLogprob[];
+}
+
+/**
+ * Of every token of the reply but the one that ended it. With `stop`, the tokens that spelled the stop string are there, too. In a
+ * stream each chunk has those of the tokens that came with it, even where its text is still held back.
+ */
+export interface CompletionLogprobs {
+  readonly content: readonly ContentTokenLogprob[];
+  readonly refusal: null;
 }
 
 /** `length`: `max_completion_tokens` or the end of the context. */
@@ -63,7 +99,8 @@ export interface ChatCompletion {
       readonly index: 0;
       readonly message: { readonly role: 'assistant'; readonly content: string; readonly refusal: null };
       readonly finish_reason: CompletionFinishReason;
-      readonly logprobs: null;
+      /** Null unless asked for. */
+      readonly logprobs: CompletionLogprobs | null;
     },
   ];
   readonly usage: CompletionUsage;
@@ -81,7 +118,7 @@ export interface ChatCompletionChunk {
     readonly index: 0;
     readonly delta: { readonly role?: 'assistant'; readonly content?: string };
     readonly finish_reason: CompletionFinishReason | null;
-    readonly logprobs: null;
+    readonly logprobs: CompletionLogprobs | null;
   }[];
   readonly usage?: CompletionUsage | null;
 }

@@ -1,13 +1,21 @@
-/** Pieces of text pushed by a callback, taken by a loop. */
+/** Pieces of a reply pushed by a callback, taken by a loop. */
+import type { TextLogprobs } from '../chat/text-logprobs';
 
-export class TextQueue implements AsyncIterable<string> {
+export interface ReplyPiece {
+  readonly text: string;
+  readonly logprobs: readonly TextLogprobs[];
+}
+
+export class TextQueue implements AsyncIterable<ReplyPiece> {
   #text = '';
+  #logprobs: TextLogprobs[] = [];
   #ended = false;
   #error: unknown;
   #wake: () => void = () => undefined;
 
-  push(text: string): void {
+  push(text: string, logprobs: readonly TextLogprobs[] = []): void {
     this.#text += text;
+    this.#logprobs.push(...logprobs);
     this.#wake();
   }
 
@@ -19,13 +27,14 @@ export class TextQueue implements AsyncIterable<string> {
   }
 
   /** What came since the last time, in one piece. */
-  async *[Symbol.asyncIterator](): AsyncGenerator<string, void, undefined> {
+  async *[Symbol.asyncIterator](): AsyncGenerator<ReplyPiece, void, undefined> {
     for (;;) {
       if (this.#error !== undefined) throw this.#error;
-      if (this.#text !== '') {
-        const text = this.#text;
+      if (this.#text !== '' || this.#logprobs.length > 0) {
+        const piece = { text: this.#text, logprobs: this.#logprobs };
         this.#text = '';
-        yield text;
+        this.#logprobs = [];
+        yield piece;
       } else if (this.#ended) return;
       else {
         await new Promise<void>((resolve) => {

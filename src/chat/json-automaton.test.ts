@@ -183,8 +183,9 @@ describe('JsonAutomaton', () => {
       'null',
       '}',
     ];
-    expect(accepts(utf8(blank + parts.join(blank)))).toBe(true);
-    for (let place = 0; place < parts.length; place++) {
+    expect(accepts(utf8(` ${parts.join(blank)}`))).toBe(true);
+    expect(accepts(utf8(`  ${parts.join(blank)}`))).toBe(false);
+    for (let place = 1; place < parts.length; place++) {
       const text = `${parts.slice(0, place).join('')}${blank}\n${parts.slice(place).join('')}`;
       expect(isObject(text)).toBe(true);
       expect(accepts(utf8(text)), text).toBe(false);

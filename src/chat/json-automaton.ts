@@ -3,6 +3,8 @@ import { Action, jsonTable, Mode, modeBits, reject } from './json-table';
 
 /** White space in a row at most: a model that indents fits, one that writes blanks for ever does not. */
 export const mostWhiteSpaceBytes = 32;
+/** Before the object: tokenizers that put a space in front of a text need one; a model that was not asked for JSON would take all. */
+const mostLeadingBytes = 1;
 /** Objects and arrays within each other at most. */
 export const mostDepth = 256;
 
@@ -23,13 +25,13 @@ const stackStep = lowMask + 1;
 type Kind = 'object' | 'array';
 
 /**
- * Accepts white space and an object, as `JSON.parse` would, with at most {@link mostWhiteSpaceBytes} of white space in a row,
- * at most {@link mostDepth} levels, in well-formed UTF-8, and nothing behind the closing brace.
+ * Accepts an object, as `JSON.parse` would, with at most {@link mostWhiteSpaceBytes} of white space in a row, at most
+ * {@link mostDepth} levels, in well-formed UTF-8, at most one white space in front and nothing behind the closing brace.
  *
  * Stacks are interned: each is a number, equal for equal stacks; so states are numbers, too, and can be keys.
  */
 export class JsonAutomaton {
-  readonly start: JsonState = Mode.start;
+  readonly start: JsonState = Mode.start + (mostWhiteSpaceBytes - mostLeadingBytes) * runStep;
   /** Per stack: what is on top, the stack below, and the stacks made by pushing onto it. Stack 0 is empty. */
   readonly #kind: (Kind | null)[] = [null];
   readonly #below: number[] = [0];
