@@ -28,3 +28,18 @@ test('the panel shows what is in the bundled model', async ({ page }) => {
   await view.getByText('As a table').click();
   await expect(view.getByRole('columnheader', { name: 'M, columns added' })).toBeVisible();
 });
+
+test('the panel shows two replies to one prompt, with the first differing token marked', async ({ page }) => {
+  await page.goto('/panel.html');
+  await expect(page.getByTestId('comparison-model-1')).toHaveValue(/fp16/);
+  await page.getByTestId('comparison-prompt').fill('What is the weather like in Chicago today?');
+  await page.getByTestId('comparison-run').click();
+  await expect(page.getByTestId('comparison-status')).toHaveText(/token \d+ differs/, { timeout: 200_000 });
+  const replies = page.getByTestId('comparison-reply');
+  await expect(replies).toHaveCount(2);
+  await expect(replies.first()).toContainText(/Perplexity 2\d\.\d+, 1\.\d+ × float/);
+  const marked = await page.getByTestId('comparison-differing').allTextContents();
+  expect(new Set(marked).size).toBe(marked.length);
+  expect(marked.length).toBeGreaterThan(0);
+  expect((await new AxeBuilder({ page }).analyze()).violations).toEqual([]);
+});

@@ -1,4 +1,5 @@
 import { adapterName } from '../../../bench/figures';
+import { ComparisonSection } from './comparison-section';
 import { InsightSection } from './insight-section';
 import { RequestForm } from './request-form';
 import { ResultView } from './result-view';
@@ -35,6 +36,7 @@ export function PanelPage() {
             </p>
             {problem.value !== null && <p class="notice-error">{problem.value}</p>}
             {result.value && <ResultView file={result.value} />}
+            <ComparisonSection />
             <InsightSection />
           </>
         )}
