@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { baselineFor, type Comparison, compareFiles, isAlike } from '../../bench/compare';
+import { baselinesFor, type Comparison, compareRuns } from '../../bench/compare';
 import { type BenchFile, type SuiteName, suiteNames } from '../../bench/figures';
 import { readBenchFile, readBenchFolder, writeBenchFile } from '../../bench/results-folder.node';
 import { runBench } from '../../bench/run';
@@ -13,6 +13,7 @@ import { readManifest } from '../artifact-folder';
 import { loadArtifact } from '../load-model';
 import { wholeNumber } from '../options';
 import { print, table } from '../text';
+import { registerBenchPrepare } from './bench-prepare';
 
 interface BenchFlags {
   readonly suite: readonly string[];
@@ -52,6 +53,7 @@ export function register(program: Command): void {
     .option('--out <folder>', 'where results go', resultsFolder)
     .option('--json', 'print the results as JSON, and write no file')
     .action(runCommand);
+  registerBenchPrepare(bench);
   bench
     .command('report')
     .description('docs/BENCHMARKS.md with tables and charts, and bench/summary.json, from all stored results')
@@ -60,11 +62,11 @@ export function register(program: Command): void {
   bench
     .command('compare')
     .description(
-      'fails when a run is slower than the stored one of the same adapter, beyond the measured noise',
+      'fails when a run is slower than the stored ones of the same adapter, beyond what those differ by',
     )
     .argument('<file>', 'the new run')
     .option('--results <folder>', 'stored results', resultsFolder)
-    .option('--baseline <file>', 'the run to compare with, instead of the newest stored one')
+    .option('--baseline <file>', 'the one run to compare with, instead of all stored ones')
     .action(compareCommand);
 }
 
@@ -134,11 +136,10 @@ interface CompareFlags {
 async function compareCommand(path: string, flags: CompareFlags): Promise<void> {
   const after = await readBenchFile(path);
   const stored = await readBenchFolder(flags.results);
-  const before = flags.baseline ? await readBenchFile(flags.baseline) : baselineFor(after, stored);
-  const history = stored.filter((file) => isAlike(file, after) && file.date < after.date);
-  const comparisons = compareFiles(before, after, history);
+  const before = flags.baseline ? [await readBenchFile(flags.baseline)] : baselinesFor(after, stored);
+  const comparisons = compareRuns(before, after);
   const changed = comparisons.filter(({ verdict }) => verdict !== 'same');
-  print(`${after.adapterName}: ${after.date} against ${before.date}`);
+  print(`${after.adapterName}: ${after.date} against ${before.map(({ date }) => date).join(', ')}`);
   print(changed.length > 0 ? comparisonTable(changed) : 'no change beyond the noise');
   const worse = comparisons.filter(({ verdict }) => verdict === 'worse').length;
   print(`${comparisons.length} figures compared, ${worse} worse`);
