@@ -9,7 +9,8 @@
 // One workgroup per token. Rounding is monotonic, so max |x * weight * r| = max |x * weight| * r bit for bit: squares and
 // maximum come from one pass over x. Invocation l reads elements l, l + WORKGROUP, ..., binary trees in workgroup memory
 // combine (an order that depends on nothing but D), then invocation l owns the words l, l + WORKGROUP, ... of q.
-// Preceded by quantize.wgsl. Precondition: WORKGROUP is a power of two.
+// With few tokens all time is latency: loads go in batches without branches (clamped indices; a 0 changes neither sum nor
+// maximum), so that they are in flight together. Preceded by quantize.wgsl. Precondition: WORKGROUP is a power of two.
 
 struct Params {
   D: u32,
@@ -35,13 +36,25 @@ override WORKGROUP: u32 = 256;
 var<workgroup> partial: array<vec2f, WORKGROUP>; // (sum of squares, maximum)
 var<workgroup> partial_sums: array<i32, WORKGROUP>;
 
+const value_batch = 16u; // elements of an invocation
+const word_batch = 5u;
+
 fn squares_and_maximum(base: u32, lane: u32) -> vec2f {
   var squares = 0.0;
   var maximum = 0.0;
-  for (var k = lane; k < params.D; k += WORKGROUP) {
-    let value = x[base + k];
-    squares = add_square(squares, value);
-    maximum = max(maximum, abs(value * weight[k]));
+  for (var first = lane; first < params.D; first += value_batch * WORKGROUP) {
+    var values: array<f32, value_batch>;
+    var weights: array<f32, value_batch>;
+    for (var i = 0u; i < value_batch; i++) {
+      let k = min(first + i * WORKGROUP, params.D - 1u);
+      values[i] = x[base + k];
+      weights[i] = weight[k];
+    }
+    for (var i = 0u; i < value_batch; i++) {
+      let value = select(0.0, values[i], first + i * WORKGROUP < params.D);
+      squares = add_square(squares, value);
+      maximum = max(maximum, abs(value * weights[i]));
+    }
   }
   partial[lane] = vec2f(squares, maximum);
   for (var width = WORKGROUP / 2u; width > 0u; width /= 2u) {
@@ -67,29 +80,45 @@ fn sum_of_integers(value: i32, lane: u32) -> i32 {
   return partial_sums[0];
 }
 
+/// x * weight of four elements of token t; any value behind D.
+fn weighted_word(t: u32, word: u32) -> vec4f {
+  let k = min(vec4u(4u * word) + vec4u(0u, 1u, 2u, 3u), vec4u(params.D - 1u));
+  let at = vec4u(t * params.D) + k;
+  return vec4f(x[at.x], x[at.y], x[at.z], x[at.w]) * vec4f(weight[k.x], weight[k.y], weight[k.z], weight[k.w]);
+}
+
+/// Stores the words first, first + WORKGROUP, ... of token t that exist and returns the sum of their integers.
+fn quantize_words(t: u32, first: u32, r: f32, inverse: f32) -> i32 {
+  var values: array<vec4f, word_batch>;
+  for (var i = 0u; i < word_batch; i++) {
+    values[i] = weighted_word(t, first + i * WORKGROUP);
+  }
+  var sum = 0;
+  for (var i = 0u; i < word_batch; i++) {
+    let word = first + i * WORKGROUP;
+    if (word < params.K_words) {
+      let is_there = vec4u(4u * word) + vec4u(0u, 1u, 2u, 3u) < vec4u(params.D);
+      let value = select(vec4f(), values[i], is_there);
+      let integers = quantize4(value * r * inverse, vec4f(), params.q_max);
+      sum += integers.x + integers.y + integers.z + integers.w;
+      q[t * params.K_words + word] = pack_bytes(integers);
+    }
+  }
+  return sum;
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let t = group.x;
   if (t >= step.num_tokens) {
     return;
   }
-  let base = t * params.D;
-  let found = squares_and_maximum(base, lane);
+  let found = squares_and_maximum(t * params.D, lane);
   let r = inverse_rms(found.x, params.D, params.eps);
   let token = dynamic_scale(found.y * r, params.scale_factor);
-
   var sum = 0;
-  for (var word = lane; word < params.K_words; word += WORKGROUP) {
-    var value = vec4f();
-    for (var j = 0u; j < 4u; j++) {
-      let k = 4u * word + j;
-      if (k < params.D) {
-        value[j] = x[base + k] * weight[k];
-      }
-    }
-    let integers = quantize4(value * r * token.inverse, vec4f(), params.q_max);
-    sum += integers.x + integers.y + integers.z + integers.w;
-    q[t * params.K_words + word] = pack_bytes(integers);
+  for (var first = lane; first < params.K_words; first += word_batch * WORKGROUP) {
+    sum += quantize_words(t, first, r, token.inverse);
   }
   let total = sum_of_integers(sum, lane);
   if (lane == 0u) {
