@@ -7,12 +7,14 @@
 //
 // Weight word i of a row holds elements 8i .. 8i + 7: element 8i + j in byte j mod 4, low nibble for j < 4, so that
 // w & 0x0F0F0F0F and (w >> 4) & 0x0F0F0F0F meet the activation words 2i and 2i + 1.
-// A workgroup of 16 x 16 invocations owns a tile of TILE_T tokens (16, 32 or 64) by 64 rows; invocation (a, b) owns
-// tokens b, b + 16, ... and rows 2a, 2a + 32, 2a + 1, 2a + 33 of it (even rows are staged before odd ones, so that it
-// holds gate and up of a channel). Each step takes 64 elements of K: invocation i stages
-// 16 elements of activations and of weights (nibbles unpacked once, here), having loaded the next step's into registers
-// before it computes. Tiles lie as [piece of 16 elements][token or row], so neighbouring invocations read neighbouring
-// vectors; a column is two vectors longer than its tile, which keeps the staging stores of one phase in different banks.
+// A workgroup of 16 x 8 invocations owns a tile of TILE_T tokens (16, 32 or 64) by 64 rows; invocation (a, b) owns
+// tokens b, b + 8, ... and rows 2a, 2a + 32, 2a + 1, 2a + 33 of it (even rows are staged before odd ones, so that it
+// holds gate and up of a channel). Each step takes 64 elements of K: invocation i stages pieces of 16 elements of
+// activations and of weights, having loaded the next step's into registers before it computes. Weights stay packed in
+// workgroup memory: unpacking them for every 8 tokens costs less than reading twice the bytes. Products go into their sum
+// one after the other, because the hardware's packed dot product adds for nothing, and sums of its results do not.
+// Tiles lie as [piece][token or row], so neighbouring invocations read neighbouring vectors; a column is two vectors
+// longer than its tile, which keeps the staging stores of one phase in different banks.
 // What lies beyond T, rows or K' is staged as zero. Followed by silu.wgsl.
 // Preconditions: K' is a multiple of 32; with SILU rows and row_start are even.
 
@@ -47,13 +49,23 @@ const pieces = 4u; // of 16 elements, staged per step
 const column_w = tile_rows + 2u;
 override column_q: u32 = TILE_T + 2u;
 const low = 0x0F0F0F0Fu;
+const lines = 32u; // tokens or rows that the workgroup stages at a time
+const token_lanes = 8u;
+const most_tokens = 8u; // of an invocation
+override tokens = TILE_T / token_lanes;
 
 var<workgroup> tile_q: array<vec4u, pieces * column_q>;
-var<workgroup> tile_w: array<vec4u, pieces * column_w>;
+var<workgroup> tile_w: array<vec2u, pieces * column_w>;
 
-/// 16 products.
-fn dot16(a: vec4u, b: vec4u) -> i32 {
-  return dot4I8Packed(a.x, b.x) + dot4I8Packed(a.y, b.y) + dot4I8Packed(a.z, b.z) + dot4I8Packed(a.w, b.w);
+/// acc + 16 products.
+fn add_dot16(acc: i32, a: vec4u, b: vec4u) -> i32 {
+  let half_sum = dot4I8Packed(a.y, b.y) + (dot4I8Packed(a.x, b.x) + acc);
+  return dot4I8Packed(a.w, b.w) + (dot4I8Packed(a.z, b.z) + half_sum);
+}
+
+/// Four bytes a word from the nibbles of 16 elements.
+fn unpacked(w: vec2u) -> vec4u {
+  return vec4u(w.x & low, (w.x >> 4u) & low, w.y & low, (w.y >> 4u) & low);
 }
 
 fn load_activations(t: u32, piece: u32) -> vec4u {
@@ -120,7 +132,7 @@ fn store_token(t: u32, row: u32, acc: vec4i) {
   }
 }
 
-@compute @workgroup_size(16, 16)
+@compute @workgroup_size(16, 8)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) id: vec3u,
         @builtin(local_invocation_index) local: u32) {
   let first_token = group.y * TILE_T;
@@ -128,64 +140,63 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) id: v
   if (first_token >= step.num_tokens || first_row >= params.rows) {
     return;
   }
-  let staged = local / pieces; // the token that this invocation stages, and the slot of a row
-  let staged_row = first_row + staged % half * 2u + staged / half;
+  let line = local / pieces; // the token that this invocation stages, and one `lines` behind it; the slot of a row, likewise
   let piece = local % pieces;
-  let slot_q = piece * column_q + staged;
-  let slot_w = piece * column_w + staged;
-  let stages_token = staged < TILE_T;
+  let token = first_token + line;
+  let row = first_row + 2u * line; // in slot `line`; the next row `half` slots behind it
+  let slot_q = piece * column_q + line;
+  let slot_w = piece * column_w + line;
+  let stages_token = line < TILE_T;
+  let stages_second = TILE_T > lines;
 
-  var acc0 = vec4i();
-  var acc1 = vec4i();
-  var acc2 = vec4i();
-  var acc3 = vec4i();
+  var acc: array<vec4i, most_tokens>; // of rows 2a, 2a + 32, 2a + 1, 2a + 33
   var next_q = vec4u();
+  var next_q_second = vec4u();
   if (stages_token) {
-    next_q = load_activations(first_token + staged, piece);
+    next_q = load_activations(token, piece);
   }
-  var next_w = load_weights(staged_row, piece);
+  if (stages_second) {
+    next_q_second = load_activations(token + lines, piece);
+  }
+  var next_w = load_weights(row, piece);
+  var next_w_second = load_weights(row + 1u, piece);
   for (var done = 0u; done < 2u * params.K_pieces; done += pieces) {
     workgroupBarrier();
     if (stages_token) {
       tile_q[slot_q] = next_q;
     }
-    tile_w[slot_w] = vec4u(next_w.x & low, (next_w.x >> 4u) & low, next_w.y & low, (next_w.y >> 4u) & low);
-    workgroupBarrier();
-    if (stages_token) {
-      next_q = load_activations(first_token + staged, done + pieces + piece);
+    if (stages_second) {
+      tile_q[slot_q + lines] = next_q_second;
     }
-    next_w = load_weights(staged_row, done + pieces + piece);
+    tile_w[slot_w] = next_w;
+    tile_w[slot_w + half] = next_w_second;
+    workgroupBarrier();
+    let next = done + pieces + piece;
+    if (stages_token) {
+      next_q = load_activations(token, next);
+    }
+    if (stages_second) {
+      next_q_second = load_activations(token + lines, next);
+    }
+    next_w = load_weights(row, next);
+    next_w_second = load_weights(row + 1u, next);
 
     for (var p = 0u; p < pieces; p++) {
       let w = p * column_w + id.x;
-      let a = p * column_q + id.y;
-      let w0 = tile_w[w];
-      let w1 = tile_w[w + 16u];
-      let w2 = tile_w[w + 32u];
-      let w3 = tile_w[w + 48u];
-      let q0 = tile_q[a];
-      acc0 += vec4i(dot16(q0, w0), dot16(q0, w1), dot16(q0, w2), dot16(q0, w3));
-      if (TILE_T > 16u) {
-        let q1 = tile_q[a + 16u];
-        acc1 += vec4i(dot16(q1, w0), dot16(q1, w1), dot16(q1, w2), dot16(q1, w3));
-      }
-      if (TILE_T > 32u) {
-        let q2 = tile_q[a + 32u];
-        acc2 += vec4i(dot16(q2, w0), dot16(q2, w1), dot16(q2, w2), dot16(q2, w3));
-        let q3 = tile_q[a + 48u];
-        acc3 += vec4i(dot16(q3, w0), dot16(q3, w1), dot16(q3, w2), dot16(q3, w3));
+      let w0 = unpacked(tile_w[w]);
+      let w1 = unpacked(tile_w[w + 16u]);
+      let w2 = unpacked(tile_w[w + 32u]);
+      let w3 = unpacked(tile_w[w + 48u]);
+      for (var i = 0u; i < tokens; i++) {
+        let a = tile_q[p * column_q + id.y + token_lanes * i];
+        let sums = acc[i];
+        acc[i] = vec4i(add_dot16(sums.x, a, w0), add_dot16(sums.y, a, w1), add_dot16(sums.z, a, w2),
+                       add_dot16(sums.w, a, w3));
       }
     }
   }
 
-  let t = first_token + id.y;
-  let row = first_row + 2u * id.x;
-  store_token(t, row, acc0);
-  if (TILE_T > 16u) {
-    store_token(t + 16u, row, acc1);
-  }
-  if (TILE_T > 32u) {
-    store_token(t + 32u, row, acc2);
-    store_token(t + 48u, row, acc3);
+  for (var i = 0u; i < tokens; i++) {
+    store_token(first_token + id.y + token_lanes * i, first_row + 2u * id.x, acc[i]);
   }
 }

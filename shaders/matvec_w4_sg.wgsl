@@ -4,8 +4,10 @@
 //   q [T, K'] i8 packed by 4, qmeta [T] (s_t, sum of q), weight [rows, K'] offset-binary nibbles, scale, bias [N] f32
 //   ->  y [T, N] f32, columns row_start .. row_start + rows.   i32 accumulators, exact.
 //
-// Lane l of a subgroup of S lanes owns the 16-byte pieces l, l + S, ... of its row; UNROLL (1, 2 or 4) of them are loaded
+// Lane l of a subgroup of S lanes owns the 16-byte pieces l, l + S, ... of its row; UNROLL (at most 6) of them are loaded
 // before the first is used, because one load in flight per lane reaches less than half of a fast memory's bandwidth.
+// Where a row has no such piece its last one is loaded again and counts as zeros: no branches, so that all loads are in
+// flight together, and no rest that waits for memory once more.
 // The grid's z is the token; its x and y cover the rows, and a loop takes up what is left when subgroups are wider than
 // the grid was computed for. Preceded by w4_dot.wgsl.
 // Preconditions: K' is a multiple of 32; WORKGROUP is a power of two; invocations form
@@ -36,40 +38,23 @@ override ACCUMULATE: bool = false;
 @group(0) @binding(6) var<storage, read> bias: array<f32>; // [N]
 @group(0) @binding(7) var<storage, read_write> y: array<f32>; // [T, N]
 
-/// A 16-byte piece of weights with its two 16-byte pieces of activations.
-fn dot_piece(w: vec4u, at: u32) -> i32 {
-  return dot32(w, q[2u * at], q[2u * at + 1u]);
-}
+const most_unroll = 6u;
 
 /// One lane's share of a row: pieces lane, lane + stride, ...
 fn dot_share(t: u32, row: u32, lane: u32, stride: u32) -> i32 {
-  let weights = row * params.K_pieces;
-  let activations = t * params.K_pieces;
+  let last = params.K_pieces - 1u;
   var acc = 0;
-  var i = lane;
-  for (; i + (UNROLL - 1u) * stride < params.K_pieces; i += UNROLL * stride) {
-    let w0 = weight[weights + i];
-    var w1 = vec4u();
-    var w2 = vec4u();
-    var w3 = vec4u();
-    if (UNROLL > 1u) {
-      w1 = weight[weights + i + stride];
+  for (var first = lane; first < params.K_pieces; first += UNROLL * stride) {
+    var weights: array<vec4u, most_unroll>;
+    for (var i = 0u; i < UNROLL; i++) {
+      weights[i] = weight[row * params.K_pieces + min(first + i * stride, last)];
     }
-    if (UNROLL > 2u) {
-      w2 = weight[weights + i + 2u * stride];
-      w3 = weight[weights + i + 3u * stride];
+    for (var i = 0u; i < UNROLL; i++) {
+      let piece = first + i * stride;
+      let w = select(vec4u(), weights[i], piece <= last);
+      let at = 2u * (t * params.K_pieces + min(piece, last));
+      acc += dot32(w, q[at], q[at + 1u]);
     }
-    acc += dot_piece(w0, activations + i);
-    if (UNROLL > 1u) {
-      acc += dot_piece(w1, activations + i + stride);
-    }
-    if (UNROLL > 2u) {
-      acc += dot_piece(w2, activations + i + 2u * stride);
-      acc += dot_piece(w3, activations + i + 3u * stride);
-    }
-  }
-  for (; i < params.K_pieces; i += stride) {
-    acc += dot_piece(weight[weights + i], activations + i);
   }
   return acc;
 }

@@ -41,6 +41,7 @@ type Variant = { readonly kind: LinearW4Args['kind']; readonly tuning?: LinearW4
 const variants: readonly Variant[] = [
   { kind: 'vector' },
   { kind: 'vector', tuning: { threads: 64, unroll: 1 } },
+  { kind: 'vector', tuning: { threads: 128, unroll: 6, subgroups: true } },
   { kind: 'vector', tuning: { threads: 2, unroll: 2, lanesPerRow: 1 } }, // fewer invocations than a subgroup
   { kind: 'vector', tuning: { subgroups: false } },
   { kind: 'vector', tuning: { subgroups: false, threads: 128, lanesPerRow: 128, unroll: 2 } },
@@ -51,9 +52,12 @@ const variants: readonly Variant[] = [
   { kind: 'matrix', tuning: { subgroupMatrix: true } },
 ];
 
-/** Those that the device has: subgroup matrices are experimental, and nothing offers them without a GPU. */
+/** Those that the device has: subgroups are optional, their matrices experimental and nowhere to be had without a GPU. */
 function variantsOf(caps: GpuCaps): readonly Variant[] {
-  return variants.filter(({ tuning }) => !tuning?.subgroupMatrix || caps.subgroupMatrixI8);
+  return variants.filter(
+    ({ tuning = {} }) =>
+      (!tuning.subgroupMatrix || caps.subgroupMatrixI8) && (!tuning.subgroups || caps.subgroups),
+  );
 }
 
 /** Leaves out what a software GPU is slow at: many workgroup barriers, and compiling kernels with large tiles. */

@@ -9,8 +9,8 @@ import { isPowerOfTwo } from './quantizer';
 export interface LinearW4Tuning {
   /** Vector: invocations per workgroup, a power of two up to 256. Default 256. */
   readonly threads?: number;
-  /** Vector: 16-byte weight loads in flight per invocation: 1, 2 or 4. Default 4. */
-  readonly unroll?: 1 | 2 | 4;
+  /** Vector: 16-byte weight loads in flight per invocation, 1 to 6; without subgroups 1, 2 or 4. */
+  readonly unroll?: number;
   /** Vector without subgroups: invocations per row, a power of two up to `threads`. Default 32. */
   readonly lanesPerRow?: number;
   /** Vector: false keeps to workgroup memory although the device has subgroups. */
@@ -84,24 +84,32 @@ export async function linearW4(context: KernelContext, args: LinearW4Args): Prom
   });
 }
 
-const hardwareTuning = { threads: 256, unroll: 4, lanesPerRow: 32, subgroups: true };
+const hardwareTuning = { threads: 256, unroll: null, lanesPerRow: 32, subgroups: true };
 /** One invocation per row: cooperation costs a software adapter more than it saves. For any number of tokens. */
 const softwareTuning = { threads: 64, unroll: 1, lanesPerRow: 1, subgroups: false };
+
+/** Loads in flight that share a row's rounds of subgroups of 32 evenly: 5 for 130 pieces (5 rounds), 6 for 344 (2 × 6). */
+function evenUnroll(inputs: number): number {
+  const rounds = Math.ceil(inputs / 32 / 32);
+  return Math.ceil(rounds / Math.ceil(rounds / 6));
+}
 
 type Variant = Omit<OpSpec, 'bindings'>;
 
 function vectorVariant(context: KernelContext, args: LinearW4Args): Variant {
   const { caps } = context.gpu;
   const defaults = caps.software ? softwareTuning : hardwareTuning;
-  const { threads, unroll, lanesPerRow, subgroups } = { ...defaults, ...args.tuning };
+  const { threads, lanesPerRow, subgroups } = { ...defaults, ...args.tuning };
   const inSubgroups = caps.subgroups && subgroups;
   const label = inSubgroups ? 'matvec_w4_sg' : 'matvec_w4';
+  const unroll = args.tuning?.unroll ?? defaults.unroll ?? (inSubgroups ? evenUnroll(args.inputs) : 4);
   requireShape(
     isPowerOfTwo(threads) && threads <= 256,
     label,
     `threads a power of two up to 256, not ${threads}`,
   );
-  requireShape([1, 2, 4].includes(unroll), label, `unroll 1, 2 or 4, not ${unroll}`);
+  const unrolls = inSubgroups ? [1, 2, 3, 4, 5, 6] : [1, 2, 4];
+  requireShape(unrolls.includes(unroll), label, `unroll ${unrolls.join(', ')}, not ${unroll}`);
   // Enough workgroups for the widest subgroup this device may choose; with a narrower one the last of them find no row.
   const lanes = inSubgroups ? Math.min(threads, caps.subgroupMaxSize) : lanesPerRow;
   if (!inSubgroups) {
