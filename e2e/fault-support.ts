@@ -57,6 +57,49 @@ export async function expectError(page: Page, words: RegExp): Promise<void> {
   await expect(page.getByTestId('status')).toHaveText('error');
 }
 
+/** Has the page keep its shards in one store, whichever is faster; from a page of its origin. */
+export function chooseStore(page: Page, kind: 'indexed-db' | 'opfs'): Promise<void> {
+  return page.evaluate(
+    (chosen) =>
+      new Promise<void>((resolve, reject) => {
+        const opening = indexedDB.open('mergequant-settings');
+        opening.onupgradeneeded = () => opening.result.createObjectStore('settings');
+        opening.onerror = () => reject(opening.error);
+        opening.onsuccess = () => {
+          const writing = opening.result.transaction('settings', 'readwrite');
+          writing.objectStore('settings').put(chosen, 'shard-store');
+          writing.oncomplete = () => resolve(opening.result.close());
+        };
+      }),
+    kind,
+  );
+}
+
+/** How many keys of the store end in a piece's place: pieces of files on their way. */
+export function storedPieces(page: Page, kind: 'indexed-db' | 'opfs'): Promise<number> {
+  return page.evaluate(async (chosen) => {
+    const keys: string[] = [];
+    if (chosen === 'opfs') {
+      const root = await navigator.storage.getDirectory();
+      const folder = await root.getDirectoryHandle('mergequant-shards', { create: true });
+      for await (const key of folder.keys()) keys.push(key);
+    } else {
+      const db = await new Promise<IDBDatabase>((resolve, reject) => {
+        const opening = indexedDB.open('mergequant-shards');
+        opening.onerror = () => reject(opening.error);
+        opening.onsuccess = () => resolve(opening.result);
+      });
+      const reading = db.transaction('shards').objectStore('shards').getAllKeys();
+      await new Promise((resolve) => {
+        reading.onsuccess = resolve;
+      });
+      keys.push(...(reading.result as string[]));
+      db.close();
+    }
+    return keys.filter((key) => /\.at-\d+$/.test(key)).length;
+  }, kind);
+}
+
 /** Spoils stored shards: `flip` one bit of the first, cut the second in half. Returns how many files are stored. */
 export function damageStored(
   page: Page,

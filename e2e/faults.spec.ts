@@ -2,10 +2,12 @@
 import { expect } from '@playwright/test';
 import {
   beforeWorker,
+  chooseStore,
   damageStored,
   expectError,
   open,
   shortWatchdog,
+  storedPieces,
   takeRequests,
   test,
 } from './fault-support';
@@ -109,6 +111,42 @@ test('pause holds a download, resume lets it go on, a killed tab leaves what was
     expect(fetched).not.toContain(name);
   }
 });
+
+for (const [kind, end] of [
+  ['opfs', 'reloaded'],
+  ['indexed-db', 'killed'],
+] as const) {
+  test(`a tab ${end} within a file: the next one asks for the rest of it alone (${kind})`, async ({
+    page,
+    context,
+    server,
+    artifact,
+  }) => {
+    const { name, bytes } = artifact.manifest.shards.at(-1)!;
+    const received = bytes - 1000;
+    server.faults.set(name, [{ kind: 'stall', afterBytes: received }]);
+    await page.goto('/app.webmanifest');
+    await chooseStore(page, kind);
+    await page.goto('/');
+    await expect.poll(() => server.requests.some((seen) => seen.name === name)).toBe(true);
+    await expect.poll(() => storedPieces(page, kind)).toBe(1);
+    server.requests.length = 0;
+    if (end === 'reloaded') {
+      await page.reload();
+      await expectReady(page);
+    } else {
+      const session = await context.newCDPSession(page);
+      session.send('Page.crash').catch(() => undefined); // no answer comes from a tab that is gone
+      await page.waitForEvent('crash');
+      page = await context.newPage();
+      await open(page);
+    }
+    const again = server.requests.filter((seen) => seen.name !== 'manifest.json');
+    expect(again).toEqual([{ name, from: received }]); // 1000 bytes of all the model's files
+    expect((await ask(page, question)).length).toBeGreaterThan(0);
+    expect(await storedPieces(page, kind)).toBe(0);
+  });
+}
 
 test('two tabs: one downloads, the other follows and takes over when the first is closed', async ({
   page,

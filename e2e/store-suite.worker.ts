@@ -2,6 +2,7 @@
 import { bothStores, timeStore } from '../src/storage/choose-store';
 import { openIndexedDbShardStore } from '../src/storage/indexed-db';
 import { openOpfsShardStore } from '../src/storage/opfs';
+import { FileParts } from '../src/storage/parts';
 import { sha256Hex } from '../src/storage/sha256';
 import type { ShardStore } from '../src/storage/stores';
 
@@ -46,6 +47,24 @@ async function contract(name: string, store: ShardStore): Promise<string[]> {
   return problems;
 }
 
+/** The beginning of a file on its way, piece by piece, as the next visit finds it. */
+async function pieces(name: string, store: ShardStore): Promise<string[]> {
+  const problems: string[] = [];
+  const bytes = crypto.getRandomValues(new Uint8Array(9000));
+  const origin = { url: 'https://example.org/shard', etag: '"1"' };
+  const writer = new FileParts(store, key('a'));
+  writer.save(origin, bytes, 4000, true);
+  writer.save(origin, bytes, 7000, true);
+  while ((await store.list()).length < 2) await new Promise((resolve) => setTimeout(resolve, 5));
+  const target = new Uint8Array(9000);
+  const found = await new FileParts(store, key('a')).restore(origin.url, target);
+  if (found?.bytes !== 7000 || found.etag !== origin.etag) problems.push(`${name}: pieces come back`);
+  if (target.slice(0, 7000).join() !== bytes.slice(0, 7000).join()) problems.push(`${name}: their bytes`);
+  await new FileParts(store, key('a')).restore('https://example.org/another', target);
+  if ((await store.list()).length > 0) problems.push(`${name}: pieces of another address are dropped`);
+  return problems;
+}
+
 async function run(): Promise<SuiteReport> {
   const indexedDb = openIndexedDbShardStore();
   const opfs = await openOpfsShardStore();
@@ -53,7 +72,7 @@ async function run(): Promise<SuiteReport> {
   const problems: string[] = [];
   const speeds: Record<string, { write: number; read: number }> = {};
   for (const [name, store] of Object.entries(stores)) {
-    problems.push(...(await contract(name, store)));
+    problems.push(...(await contract(name, store)), ...(await pieces(name, store)));
     const { writeMs, readMs } = await timeStore(store, 32 * 2 ** 20);
     speeds[name] = { write: Math.round(33_554 / writeMs), read: Math.round(33_554 / readMs) };
   }

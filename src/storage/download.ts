@@ -1,9 +1,11 @@
 /**
  * Fetches one file of known length and hash: streamed, counted, hashed. A connection that breaks is taken up where it
- * broke, with HTTP Range, when the server names the file's version by a strong ETag; otherwise the file starts over.
+ * broke, with HTTP Range, when the server names the file's version by a strong ETag, also by a later visit; otherwise the file
+ * starts over.
  */
 import pRetry from 'p-retry';
 import { DownloadError, IntegrityError } from './errors';
+import type { FileParts } from './parts';
 import type { PauseGate } from './pause';
 import { sha256Hex } from './sha256';
 
@@ -29,6 +31,8 @@ export interface FileRequest {
 export interface DownloadOptions {
   readonly signal?: AbortSignal;
   readonly pause?: PauseGate;
+  /** Keeps what has arrived between visits. */
+  readonly parts?: FileParts;
   /** Bytes of the file received so far; falls back to 0 when an attempt starts over. */
   readonly onProgress?: (receivedBytes: number) => void;
   /** Called when the last byte is there and hashing starts. */
@@ -50,13 +54,37 @@ class Partial {
   farthest = 0;
   wrongHashes = 0;
 
-  constructor(readonly request: FileRequest) {
+  /** All of it came from an earlier visit: nothing is left to request. */
+  restoredWhole = false;
+
+  constructor(
+    readonly request: FileRequest,
+    readonly parts: FileParts | undefined,
+  ) {
     this.bytes = new Uint8Array(request.bytes);
   }
 
+  async restore(): Promise<void> {
+    const restored = await this.parts?.restore(this.request.url, this.bytes);
+    if (!restored) return;
+    this.validator = restored.etag;
+    this.received = restored.bytes;
+    this.farthest = restored.bytes;
+    this.restoredWhole = restored.bytes === this.request.bytes;
+  }
+
+  /** Keeps what has arrived, where a later visit could go on from it. */
+  save(now = false): void {
+    if (this.validator === null) return;
+    const { url } = this.request;
+    this.parts?.save({ url, etag: this.validator }, this.bytes, this.received, now);
+  }
+
   restart(): void {
+    if (this.received > 0) void this.parts?.drop(); // what is saved next waits for it
     this.received = 0;
     this.validator = null;
+    this.restoredWhole = false;
   }
 }
 
@@ -73,7 +101,8 @@ export async function downloadFile(
 ): Promise<ArrayBuffer> {
   const { signal } = options;
   signal?.throwIfAborted();
-  const partial = new Partial(request);
+  const partial = new Partial(request, options.parts);
+  await partial.restore();
   let before = 0;
   return pRetry(
     () => {
@@ -101,6 +130,7 @@ async function attempt(partial: Partial, network: Network, options: DownloadOpti
   const { pause, signal } = options;
   for (;;) {
     await pause?.open(signal);
+    if (partial.restoredWhole) break;
     try {
       await receive(partial, network, options);
       break;
@@ -127,10 +157,12 @@ async function receive(partial: Partial, network: Network, options: DownloadOpti
     options.onProgress?.(partial.received);
     await readBody(partial, response, () => {
       guard.alive();
+      partial.save();
       options.onProgress?.(partial.received);
     });
   } finally {
     guard.stop();
+    if (partial.received < request.bytes) partial.save(true);
   }
   // Chromium reports a body that ends early as complete: only counting tells.
   if (partial.received !== request.bytes) {

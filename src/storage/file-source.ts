@@ -3,6 +3,7 @@ import type { FileEntry } from '../format/manifest';
 import { downloadFile } from './download';
 import type { LoadOptions } from './load-artifact';
 import type { OpenArtifact, StorageEnvironment } from './open-artifact';
+import { FileParts } from './parts';
 import { sha256Hex } from './sha256';
 import type { SharedProgress } from './turns';
 
@@ -94,19 +95,30 @@ export class FileSource {
   async #fromNetwork(file: FileEntry): Promise<ArrayBuffer> {
     const { signal, pause } = this.options;
     const request = { ...file, url: new URL(encodeURIComponent(file.name), this.artifact.url).href };
+    const { shards } = this.environment;
+    const parts = new FileParts(shards, file.sha256);
     this.#onTheWay.add(file);
     this.report('download');
     const bytes = await downloadFile(request, this.environment.network, {
       ...(signal ? { signal } : {}),
       ...(pause ? { pause } : {}),
+      parts,
       onProgress: (received) => this.#receive('download', file, received),
       onVerify: () => {
         this.#onTheWay.delete(file);
         this.#receive('verify', file, file.bytes);
       },
     });
-    this.networkBytes += file.bytes;
-    await this.#keep(() => this.environment.shards.put(file.sha256, bytes));
+    this.networkBytes += file.bytes - parts.restoredBytes;
+    await this.#keep(async () => {
+      try {
+        await shards.put(file.sha256, bytes);
+      } catch (error) {
+        if (!(await parts.drop())) throw error;
+        await shards.put(file.sha256, bytes); // there was no room for the file beside its pieces
+      }
+    });
+    await parts.drop();
     return bytes;
   }
 

@@ -2,6 +2,7 @@
 import type { Manifest } from '../format/manifest';
 import { parseManifestText } from './manifest-text';
 import type { StorageEnvironment } from './open-artifact';
+import { pieceOf } from './parts';
 import type { StoredModel } from './stores';
 
 type Stores = Pick<StorageEnvironment, 'shards' | 'models'>;
@@ -44,13 +45,17 @@ export async function deleteStoredModel(url: string, stores: Stores): Promise<vo
   await sweepShards(stores);
 }
 
-/** Deletes every file that no listed model mentions: an older version's, or one of a deleted model. */
+/** Deletes every file that no listed model mentions (an older version's, or a deleted model's), and pieces of whole files. */
 export async function sweepShards({ shards, models }: Stores): Promise<void> {
   const used = new Set(
     (await models.list()).flatMap((model) => filesOf(manifestOf(model)).map((f) => f.sha256)),
   );
-  for (const sha256 of await shards.list()) {
-    if (!used.has(sha256)) await shards.delete(sha256);
+  const keys = await shards.list();
+  const whole = new Set(keys);
+  for (const key of keys) {
+    const piece = pieceOf(key);
+    const isNeeded = piece ? used.has(piece.sha256) && !whole.has(piece.sha256) : used.has(key);
+    if (!isNeeded) await shards.delete(key);
   }
 }
 

@@ -1,6 +1,9 @@
 /** What the browser keeps between visits: verified files by content, and which models were loaded from where. */
 
-/** Files by the SHA-256 of their content (lower-case hex), so that models share what is equal. */
+/**
+ * Files by the SHA-256 of their content (lower-case hex), so that models share what is equal; and, under that hash with a
+ * suffix, pieces of files on their way (parts.ts). What is put is there whole or not at all.
+ */
 export interface ShardStore {
   get(sha256: string): Promise<ArrayBuffer | undefined>;
   put(sha256: string, bytes: ArrayBuffer): Promise<void>;
