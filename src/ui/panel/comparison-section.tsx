@@ -6,10 +6,10 @@ import {
   comparison,
   comparisonProblem,
   loadComparable,
-  models,
   replies,
   stopComparing,
 } from './comparison-state';
+import { models } from './panel-models';
 import { agreedTokens, cutReply } from './reply-comparison';
 import { activity } from './state';
 

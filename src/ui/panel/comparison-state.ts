@@ -2,8 +2,8 @@
 import { signal } from '@preact/signals';
 import { EngineClient } from '../../api/client';
 import { parseManifestText } from '../../storage/manifest-text';
-import { type CatalogModel, fetchCatalog } from '../state/catalog';
 import { baseSettings } from '../state/settings';
+import { findModels, models } from './panel-models';
 import { measuredText, type ReplyToken } from './reply-comparison';
 import { messageOf } from './state';
 
@@ -23,7 +23,6 @@ export interface ComparisonRequest {
   readonly maxTokens: number;
 }
 
-export const models = signal<readonly CatalogModel[]>([]);
 export const comparison = signal<ComparisonRequest>({
   urls: ['', ''],
   prompt: 'I want to find a restaurant in San Jose.',
@@ -38,10 +37,10 @@ export const comparisonProblem = signal<string | null>(null);
 
 let client: EngineClient | null = null;
 
-/** Reads the catalog; the unquantized model is held against the first one. */
+/** Finds the models; the unquantized model is held against the first one. */
 export async function loadComparable(): Promise<void> {
   try {
-    models.value = await fetchCatalog();
+    await findModels();
     const first = models.value[0]!.url;
     const float = models.value.find(({ scheme }) => scheme === 'fp16')?.url ?? first;
     comparison.value = { ...comparison.value, urls: [first, float] };

@@ -1,7 +1,8 @@
 import { type SuiteName, suiteNames } from '../../../bench/figures';
 import { benchShapes, defaultSchemes, parseScheme } from '../../../bench/shapes';
 import { planMemory } from '../../format/memory-plan';
-import { activity, cancel, gpu, request, run } from './state';
+import { models } from './panel-models';
+import { activity, cancel, gpu, modelUrl, request, run } from './state';
 
 const suiteTexts: Readonly<Record<SuiteName, string>> = {
   ceiling: 'Ceiling: bandwidth, dispatches',
@@ -9,8 +10,8 @@ const suiteTexts: Readonly<Record<SuiteName, string>> = {
   'quant-step': 'Quantization step alone',
   layer: 'One layer',
   decode: 'Decode and prefill',
-  load: 'Load the bundled model',
-  demo: 'Run the bundled model',
+  load: 'Load the model',
+  demo: 'Run the model',
 };
 
 /** A run that takes more GPU memory than this asks first. */
@@ -71,6 +72,7 @@ export function RequestForm() {
         }}
       />
       <div class="bench-fields">
+        <ModelField />
         <label>
           Shape
           <select
@@ -119,7 +121,8 @@ export function RequestForm() {
         </label>
       </div>
       <p class="muted">
-        Random weights, made on the GPU: nothing is downloaded. The largest scheme takes {size}.
+        “The model” is the chosen one. All else runs on random weights of the shape, made on the GPU: nothing
+        is downloaded. The largest scheme takes {size}.
       </p>
       <div class="bench-actions">
         <button class="button primary" type="submit" data-testid="bench-run" disabled={busy || !runnable}>
@@ -132,6 +135,31 @@ export function RequestForm() {
         )}
       </div>
     </form>
+  );
+}
+
+/** Which model the suites that need one load and run. */
+function ModelField() {
+  const known = models.value.some(({ url }) => url === modelUrl.value);
+  return (
+    <label>
+      Model
+      <select
+        class="field"
+        data-testid="bench-model"
+        value={modelUrl.value}
+        onChange={({ currentTarget }) => {
+          modelUrl.value = currentTarget.value;
+        }}
+      >
+        {!known && <option value={modelUrl.value}>{modelUrl.value}</option>}
+        {models.value.map(({ url, name }) => (
+          <option key={url} value={url}>
+            {name}
+          </option>
+        ))}
+      </select>
+    </label>
   );
 }
 

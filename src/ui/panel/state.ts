@@ -3,6 +3,7 @@ import { signal } from '@preact/signals';
 import type { BenchFile, BenchRequest } from '../../../bench/figures';
 import { BenchClient } from '../../api/bench-client';
 import type { Gpu } from '../../gpu/gpu';
+import { lastModelUrl } from '../state/preferences';
 import { requestFromQuery, requestQuery } from './request-link';
 
 type Activity =
@@ -14,8 +15,9 @@ type Activity =
 const query = new URLSearchParams(location.search);
 
 export const request = signal<BenchRequest>(requestFromQuery(location.search));
+/** What the suites `load` and `demo` use: the address's model, else the one chatted with last, else a bundled one. */
 export const modelUrl = signal(
-  new URL(query.get('model') ?? 'models/demo-chat-8m-w4a4/', document.baseURI).href,
+  new URL(query.get('model') ?? (lastModelUrl.value || 'models/demo-chat-8m-w4a4/'), document.baseURI).href,
 );
 export const activity = signal<Activity>({ kind: 'probing' });
 export const gpu = signal<Pick<Gpu, 'adapter' | 'caps'> | null>(null);
@@ -68,7 +70,7 @@ export function cancel(): void {
 /** The address that reproduces the present request. */
 export function reproducingLink(): string {
   const address = new URL(location.pathname, location.href);
-  address.search = requestQuery(request.value);
+  address.search = `${requestQuery(request.value)}&${new URLSearchParams({ model: modelUrl.value })}`;
   return address.href;
 }
 
