@@ -1,4 +1,5 @@
-import { expect, test } from '@playwright/test';
+import { resolve } from 'node:path';
+import { expect, type Page, test } from '@playwright/test';
 import { ask, expectReady, openPage } from './support';
 
 const folder = 'public/models/demo-chat-8m-w4a4';
@@ -41,4 +42,26 @@ test('a folder that is no artifact is refused by name', async ({ page }) => {
   await page.getByTestId('manager-open').click();
   await page.getByTestId('folder-input').setInputFiles('models/demo-chat-8m');
   await expect(page.getByTestId('folder-drop')).toContainText('no manifest.json');
+});
+
+/** Drops a file or folder of this computer on the middle of the page, as a person does from the file manager. */
+async function drop(page: Page, path: string): Promise<void> {
+  const session = await page.context().newCDPSession(page);
+  const { width, height } = page.viewportSize()!;
+  const data = { items: [], files: [resolve(path)], dragOperationsMask: 1 };
+  for (const type of ['dragEnter', 'dragOver', 'drop'] as const) {
+    await session.send('Input.dispatchDragEvent', { type, x: width / 2, y: height / 2, data });
+  }
+}
+
+test('a folder dropped anywhere on the page is taken; anything else is refused, and the page stays', async ({
+  page,
+}) => {
+  await openPage(page);
+  await drop(page, 'README.md');
+  await expect(page.getByTestId('folder-drop')).toContainText('no manifest.json');
+  await page.keyboard.press('Escape');
+  await drop(page, folder);
+  const row = page.getByTestId('model-row').filter({ hasText: 'from a folder' });
+  await expect(row).toContainText('loaded', { timeout: 120_000 });
 });

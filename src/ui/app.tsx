@@ -10,6 +10,7 @@ import { SettingsPanel } from './components/settings-panel';
 import { Sidebar } from './components/sidebar';
 import { Transcript } from './components/transcript';
 import { Welcome } from './components/welcome';
+import { usePageDrop } from './page-drop';
 import { useShortcuts } from './shortcuts';
 import { exchanges, generating, newChat, send, stop } from './state/conversation';
 import { loadedModel, modelState } from './state/model';
@@ -36,6 +37,9 @@ export function App() {
       sidebarOpen.value = true;
       requestAnimationFrame(() => document.getElementById('chat-search')?.focus());
     },
+  });
+  usePageDrop(() => {
+    managerOpen.value = true;
   });
   useFocusAfterReply(focusComposer);
   useEffect(() => {

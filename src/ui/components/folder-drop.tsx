@@ -1,30 +1,14 @@
 import { useSignal } from '@preact/signals';
 import { useRef } from 'preact/hooks';
 import { formatBytes } from '../format';
-import { droppedFiles, type FolderProgress, filesOfFolder, storeDropped } from '../state/drop-folder';
-import { loadUrl } from '../state/model';
-import { refreshLibrary } from '../state/model-library';
+import { filesOfFolder } from '../state/drop-folder';
+import { intakeProblem, intakeProgress, takeFolder } from '../state/folder-intake';
 
 /** Takes a model's folder from this computer, dropped or chosen, into the browser's storage, and loads it. */
 export function FolderDrop() {
   const over = useSignal(false);
-  const progress = useSignal<FolderProgress | null>(null);
-  const problem = useSignal<string | null>(null);
   const input = useRef<HTMLInputElement>(null);
-  const take = async (files: Promise<File[]>) => {
-    problem.value = null;
-    try {
-      const url = await storeDropped(await files, (now) => {
-        progress.value = now;
-      });
-      await refreshLibrary();
-      loadUrl(url);
-    } catch (error) {
-      problem.value = error instanceof Error ? error.message : String(error);
-    } finally {
-      progress.value = null;
-    }
-  };
+  const progress = intakeProgress.value;
   return (
     // biome-ignore lint/a11y/noStaticElementInteractions: dropping has the button inside as its equal
     <div
@@ -37,10 +21,8 @@ export function FolderDrop() {
       onDragLeave={() => {
         over.value = false;
       }}
-      onDrop={(event) => {
-        event.preventDefault();
-        over.value = false;
-        if (event.dataTransfer) take(droppedFiles(event.dataTransfer));
+      onDrop={() => {
+        over.value = false; // the page takes what was dropped
       }}
     >
       <p>
@@ -50,15 +32,14 @@ export function FolderDrop() {
         </button>
         . It is copied into the browser; nothing is uploaded.
       </p>
-      {progress.value && (
+      {progress && (
         <p role="status">
-          Checking and storing: {formatBytes(progress.value.doneBytes)} of{' '}
-          {formatBytes(progress.value.totalBytes)}
+          Checking and storing: {formatBytes(progress.doneBytes)} of {formatBytes(progress.totalBytes)}
         </p>
       )}
-      {problem.value && (
+      {intakeProblem.value && (
         <p class="model-problem" role="alert">
-          {problem.value}
+          {intakeProblem.value}
         </p>
       )}
       <input
@@ -72,7 +53,7 @@ export function FolderDrop() {
         onChange={(event) => {
           const files = [...(event.currentTarget.files ?? [])];
           event.currentTarget.value = '';
-          if (files.length > 0) take(Promise.resolve().then(() => filesOfFolder(files)));
+          if (files.length > 0) takeFolder(Promise.resolve().then(() => filesOfFolder(files)));
         }}
       />
     </div>

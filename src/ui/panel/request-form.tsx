@@ -23,8 +23,9 @@ function neededBytes(): number {
   const config = benchShapes[shape]!;
   const contextLength = Math.min(Math.max(...contexts) + 65, config.maxPositionEmbeddings);
   const bytes = schemes.map((name) => {
-    const { scheme, actBits } = parseScheme(name);
-    return planMemory({ config, scheme, actBits, contextLength }).gpuBytes;
+    const { scheme, actBits, kvCache, tableBits } = parseScheme(name);
+    const tables = { embeddingBits: tableBits, headBits: tableBits };
+    return planMemory({ config, scheme, actBits, kvCache, ...tables, contextLength }).gpuBytes;
   });
   return Math.max(...bytes);
 }

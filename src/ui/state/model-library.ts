@@ -113,14 +113,11 @@ async function readFit(url: string): Promise<void> {
 
 /** Holds a model against `limits`, with its weights split as the engine splits them. */
 export function fitOf(manifest: Manifest, limits: GpuLimits | null): ModelFit {
-  const { config, scheme, quant, denseDtype } = manifest;
+  const { config, scheme, quant } = manifest;
   const contextLength = config.maxPositionEmbeddings;
   const mostBytes = limits && Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize);
   const plan = planMemory({
-    config,
-    scheme,
-    quant,
-    denseDtype,
+    ...manifest,
     contextLength,
     chunkTokens: Math.min(chunkTokensFor(mostBytes ?? 0), contextLength),
     ...(mostBytes ? { bindingBytes: mostBytes } : {}),
