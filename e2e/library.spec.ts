@@ -11,7 +11,7 @@ let project: string;
 let server: PreviewServer | undefined;
 
 const consumer = `
-import { createEngine, type ChatCompletionChunk, RequestError } from 'mergequant-web';
+import { createEngine, type ChatCompletionChunk, type CompletionLogprobs, RequestError } from 'mergequant-web';
 
 const model = new URLSearchParams(location.search).get('model')!;
 const status = document.getElementById('status')!;
@@ -31,12 +31,24 @@ const aborted = engine.chat.completions.create({ ...ask, max_tokens: 200, temper
 setTimeout(() => abort.abort(), 50);
 const cut = await aborted.catch((error: Error) => error.name);
 const refused = await engine.chat.completions.create(ask, { signal: abort.signal }).catch((error: Error) => error.name);
+const json = await engine.chat.completions.create({
+  ...ask, max_tokens: 80, response_format: { type: 'json_object' }, logit_bias: { 37: 30, 128: 30 }, // byte tokens of quote and brace
+});
+const scored = await engine.chat.completions.create({ ...ask, logprobs: true, top_logprobs: 2 });
+const scoredChunks: ChatCompletionChunk[] = [];
+const scoring = { ...ask, logprobs: true, top_logprobs: 2, stream: true as const };
+for await (const chunk of await engine.chat.completions.create(scoring)) scoredChunks.push(chunk);
+const tokensOf = (logprobs: CompletionLogprobs | null | undefined) => (logprobs?.content ?? []).map(({ token }) => token).join('');
+const logprobs = tokensOf(scored.choices[0].logprobs);
+const streamedLogprobs = scoredChunks.map(({ choices }) => tokensOf(choices[0]?.logprobs)).join('');
+const bias = await engine.chat.completions.create({ ...ask, logit_bias: { 99999: 1 } }).catch((error: Error) => error.name);
 const wrong = await engine.chat.completions.create({ ...ask, n: 2 }).catch((error) => error instanceof RequestError);
 engine.destroy();
 const gone = await engine.chat.completions.create(ask).catch((error: Error) => error.name);
 const streamed = chunks.map(({ choices }) => choices[0]?.delta.content ?? '').join('');
 const text = whole.choices[0].message.content;
-Object.assign(window, { result: { text, streamed, tokens: whole.usage.completion_tokens, phases: [...phases], after, cut, refused, wrong, gone } });
+const jsonReply = { content: json.choices[0].message.content, reason: json.choices[0].finish_reason };
+Object.assign(window, { result: { jsonReply, logprobs, streamedLogprobs, bias, text, streamed, tokens: whole.usage.completion_tokens, phases: [...phases], after, cut, refused, wrong, gone } });
 status.textContent = 'done';
 `;
 
@@ -108,7 +120,12 @@ test('a Vite project with the packed library chats, streams, aborts, and gets ty
     refused: 'AbortError',
     wrong: true,
     gone: 'WorkerDiedError',
+    jsonReply: { reason: 'stop' },
+    bias: 'LogitBiasError',
+    streamedLogprobs: result.logprobs,
   });
+  expect(JSON.parse((result.jsonReply as { content: string }).content)).toBeInstanceOf(Object);
+  expect(String(result.logprobs).trim()).toBe(String(result.text).trim());
   expect(result.streamed).toBe(result.text);
   expect(String(result.text).trim()).not.toBe('');
   expect(result.tokens).toBeGreaterThan(1);
