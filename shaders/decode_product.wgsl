@@ -7,13 +7,12 @@
 //   i32 accumulators, exact; the float expressions are those of matvec_w4, silu_mul and the quantizers: same bits.
 //
 // Every workgroup quantizes the token for itself into workgroup memory (one dispatch less is worth more than that), so
-// few, large workgroups that walk many rows each are the fast shape. Each owns an equal share of neighbouring rows: dealt
-// out turn by turn, the rows of the last turn would all be some workgroups'. A subgroup owns two neighbouring rows at a
-// time, so that each activation is fetched once for both. Lane l of S owns the 16-byte pieces l, l + S, ... of its rows as
-// far as they are whole rounds of all lanes, and of the rest (the tail) the 4-byte words l, l + S, ..., so that few lanes
-// idle. It starts from -8 times the sum of the activations it meets, the offset of the nibbles. PIECES loads per row are
-// in flight per lane, and those of the next chunk of PIECES (or of the next rows) are issued before this one is used;
-// the first ones before the token is quantized.
+// few, large workgroups that walk many rows each are the fast shape. A subgroup owns two neighbouring rows at a time, so
+// that each activation is fetched once for both. Lane l of S owns the 16-byte pieces l, l + S, ... of its rows as far as
+// they are whole rounds of all lanes, and of the rest (the tail) the 4-byte words l, l + S, ..., so that few lanes idle. It
+// starts from -8 times the sum of the activations it meets, the offset of the nibbles. PIECES loads per row are in
+// flight per lane, and those of the next chunk of PIECES (or of the next rows) are issued before this one is used; the
+// first ones before the token is quantized.
 //
 // Words 0 .. 3 of piece p of the token lie at activations[p], words 4 .. 7 at activations[CAPACITY + p].
 // Preceded by quantize.wgsl, w4_dot.wgsl, silu.wgsl, decode_reduce.wgsl and one of decode_norm_static, decode_norm_dynamic
@@ -70,11 +69,11 @@ struct Tail {
   words: array<u32, max_tail>,
 }
 
-/// Pieces of rounds chunk * PIECES + j of a row, `last` at most. Where there are none, some other piece, which nothing uses: no branches, so
+/// Pieces of rounds chunk * PIECES + j of a row. Where there are none, some other piece, which nothing uses: no branches, so
 /// that all loads are in flight at once.
-fn load_chunk(row: u32, last: u32, chunk: u32, lane: u32, lanes: u32) -> Chunk {
+fn load_chunk(row: u32, chunk: u32, lane: u32, lanes: u32) -> Chunk {
   var loaded: Chunk;
-  let base = min(row, last) * params.K_pieces;
+  let base = min(row, params.rows - 1u) * params.K_pieces;
   for (var j = 0u; j < PIECES; j++) {
     loaded.pieces[j] = weight[base + min((chunk * PIECES + j) * lanes + lane, params.K_pieces - 1u)];
   }
@@ -82,9 +81,9 @@ fn load_chunk(row: u32, last: u32, chunk: u32, lane: u32, lanes: u32) -> Chunk {
 }
 
 /// Words behind the whole rounds, 0 where there are none.
-fn load_tail(row: u32, last: u32, first: u32, lane: u32, lanes: u32) -> Tail {
+fn load_tail(row: u32, first: u32, lane: u32, lanes: u32) -> Tail {
   var loaded: Tail;
-  let base = min(row, last) * params.K_pieces;
+  let base = min(row, params.rows - 1u) * params.K_pieces;
   for (var j = 0u; j < TAIL; j++) {
     let word = first + j * lanes + lane;
     let at = min(word, 4u * params.K_pieces - 1u);
@@ -132,33 +131,30 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         @builtin(local_invocation_index) local: u32, @builtin(subgroup_size) subgroup_size: u32) {
   let lanes = min(subgroup_size, WORKGROUP);
   let lane = local % lanes;
-  let stride = WORKGROUP / lanes * 2u; // rows of a turn
-  let pairs = (params.rows + 1u) / 2u;
-  let first_row = group.x * pairs / groups.x * 2u; // the workgroup's share of the rows
-  let end = min((group.x + 1u) * pairs / groups.x * 2u, params.rows);
-  let last = max(end, 1u) - 1u;
-  let own = first_row + local / lanes * 2u;
+  let rows_per_turn = WORKGROUP / lanes * 2u;
+  let stride = groups.x * rows_per_turn;
+  let own = group.x * rows_per_turn + local / lanes * 2u;
   let rounds = params.K_pieces / lanes;
   let chunks = (rounds + PIECES - 1u) / PIECES;
   let first_tail = 4u * rounds * lanes;
 
-  var ahead = load_chunk(own, last, 0u, lane, lanes);
-  var ahead_below = load_chunk(own + 1u, last, 0u, lane, lanes);
+  var ahead = load_chunk(own, 0u, lane, lanes);
+  var ahead_below = load_chunk(own + 1u, 0u, lane, lanes);
   let token_scale = quantize_token(local, lane, lanes);
   workgroupBarrier();
   let offset = offset_share(rounds, lane, lanes);
 
-  for (var turn = 0u; first_row + turn < end; turn += stride) {
+  for (var turn = 0u; group.x * rows_per_turn + turn < params.rows; turn += stride) {
     let row = own + turn;
-    let n = params.row_start + min(row, last);
-    let n_below = params.row_start + min(row + 1u, last);
+    let n = params.row_start + min(row, params.rows - 1u);
+    let n_below = params.row_start + min(row + 1u, params.rows - 1u);
     let scales = vec2f(scale[n], scale[n_below]);
     var before = vec2f();
     if (ACCUMULATE) {
       before = vec2f(y[n], y[n_below]);
     }
-    let tail = load_tail(row, last, first_tail, lane, lanes);
-    let tail_below = load_tail(row + 1u, last, first_tail, lane, lanes);
+    let tail = load_tail(row, first_tail, lane, lanes);
+    let tail_below = load_tail(row + 1u, first_tail, lane, lanes);
     var acc = -offset;
     var acc_below = -offset;
     for (var chunk = 0u; chunk < chunks; chunk++) {
@@ -167,8 +163,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       let is_last = chunk + 1u == chunks;
       let next_row = select(row, row + stride, is_last);
       let next_chunk = select(chunk + 1u, 0u, is_last);
-      ahead = load_chunk(next_row, last, next_chunk, lane, lanes);
-      ahead_below = load_chunk(next_row + 1u, last, next_chunk, lane, lanes);
+      ahead = load_chunk(next_row, next_chunk, lane, lanes);
+      ahead_below = load_chunk(next_row + 1u, next_chunk, lane, lanes);
       for (var j = 0u; j < PIECES; j++) {
         let round = chunk * PIECES + j;
         if (round < rounds) {
@@ -186,7 +182,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     }
     let value = scaled(subgroupAdd(acc), scales.x, token_scale, n);
     let value_below = scaled(subgroupAdd(acc_below), scales.y, token_scale, n_below);
-    if (lane == 0u && row < end) {
+    if (lane == 0u && row < params.rows) {
       if (GATED) {
         y[n / 2u] = silu_gate(value, value_below);
       } else if (ACCUMULATE) {
@@ -195,7 +191,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         y[n] = value;
       }
     }
-    if (!GATED && lane == 0u && row + 1u < end) {
+    if (!GATED && lane == 0u && row + 1u < params.rows) {
       if (ACCUMULATE) {
         y[n_below] = value_below + before.y;
       } else {

@@ -80,12 +80,21 @@ export interface DecodeLinearArgs {
   readonly tuning?: DecodeLinearTuning;
 }
 
-/** Large workgroups, one for each of about 132 cores: a token is quantized once in each. */
-function defaultTuning(gpu: Gpu, inputs: number): Required<DecodeLinearTuning> {
-  const threads = Math.min(512, Math.floor(gpu.device.limits.maxComputeInvocationsPerWorkgroup / 256) * 256);
+/** Invocations that fill a large GPU: 132 cores with 512 each. */
+const invocations = 132 * 512;
+
+/**
+ * Large workgroups, about one a core: a token is quantized once in each. Where every subgroup meets one pair of rows at most,
+ * two loads a row in flight suffice and leave registers; short rows then like smaller workgroups (docs/LOG.md).
+ */
+function defaultTuning(gpu: Gpu, inputs: number, rows: number): Required<DecodeLinearTuning> {
+  const most = Math.floor(gpu.device.limits.maxComputeInvocationsPerWorkgroup / 256) * 256;
   const rounds = Math.max(1, Math.floor(inputs / 32 / 32)); // of subgroups of 32
-  const pieces = [4, 3, 5, 2, 1].find((count) => rounds % count === 0)!;
-  return { threads, groups: (132 * 512) / threads, pieces };
+  const isSingleTurn = rows <= (2 * invocations) / 32;
+  const threads = Math.min(most, isSingleTurn && rounds <= 4 ? 256 : 512);
+  const counts = isSingleTurn ? [2, 3, 1] : [4, 3, 5, 2, 1];
+  const pieces = counts.find((count) => rounds % count === 0)!;
+  return { threads, groups: invocations / threads, pieces };
 }
 
 /** Subgroups of 32 share pairs of rows in the grid; larger ones find fewer rows, smaller ones walk more. */
@@ -136,7 +145,7 @@ export function fitsDecodeLinear(gpu: Gpu, inputs: number, input: DecodeInput): 
  */
 export async function decodeLinear(context: KernelContext, args: DecodeLinearArgs): Promise<Op> {
   const { input, inputs, rows, rowStart, outputs, output } = args;
-  const { threads, groups, pieces } = { ...defaultTuning(context.gpu, inputs), ...args.tuning };
+  const { threads, groups, pieces } = { ...defaultTuning(context.gpu, inputs, rows), ...args.tuning };
   requireDecodeLinear(context, args, threads, pieces);
   const prologue = prologueOf(input);
   const params = context.arena.uniform('decode_linear.params', {
