@@ -1,4 +1,8 @@
-/** The library's front door in Node: a model on this machine's GPU, in this process. */
+/**
+ * For Node: the model runs in this process, on this machine's GPU. Replies fail with errors of the classes below; loading with those it names.
+ *
+ * @module mergequant-web/node
+ */
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
@@ -13,7 +17,10 @@ import { loadModel } from './load-model';
 export { RequestError } from '../src/api/chat-request';
 export { ChatCompletions, type CreateOptions } from '../src/api/completions';
 export type * from '../src/api/openai-types';
+export { JsonVocabularyError } from '../src/chat/json-constraint';
+export * from '../src/engine/errors';
 
+/** What to load. */
 export interface CreateNodeEngineOptions {
   /** Folder of an artifact, or of an unquantized Hugging Face checkpoint. */
   readonly model: string;
@@ -25,6 +32,7 @@ export interface CreateNodeEngineOptions {
   readonly checkLayer?: number;
 }
 
+/** A loaded model. */
 export interface NodeEngine {
   readonly chat: { readonly completions: ChatCompletions };
   readonly info: {

@@ -32,6 +32,7 @@ export interface LoadRequest {
   readonly checkLayer?: number;
 }
 
+/** How far a loading model is. Bytes are of the present phase, where it counts any. */
 export interface LoadProgress {
   readonly phase: 'manifest' | ArtifactProgress['phase'] | 'compile' | 'self-test';
   readonly doneBytes: number;
@@ -45,6 +46,7 @@ export interface FolderRequest {
   readonly files: readonly File[];
 }
 
+/** What was loaded, from where, and onto what. */
 export interface ModelInfo {
   readonly url: string;
   readonly name: string;
@@ -148,6 +150,7 @@ export class RemoteError extends Error {
   override readonly name: string;
   readonly details: WireError['details'];
 
+  /** @internal */
   constructor(error: WireError) {
     super(error.message);
     this.name = error.name;

@@ -31,6 +31,7 @@ export interface ChatBackend {
   }>;
 }
 
+/** What concerns the call, not the reply. */
 export interface CreateOptions {
   /** Ends the reply, or the wait for it; the call then rejects with the signal's reason. */
   readonly signal?: AbortSignal;
@@ -38,11 +39,16 @@ export interface CreateOptions {
 
 type Reply = Awaited<ReturnType<ChatBackend['chat']>>;
 
+/** OpenAI's `chat.completions`. One request is answered at a time; the others wait for their turn. */
 export class ChatCompletions {
   /** Resolves when the engine is free: requests are answered one after the other. */
   #free: Promise<unknown> = Promise.resolve();
 
-  constructor(readonly backend: ChatBackend) {}
+  /** @internal */
+  constructor(
+    /** @internal */
+    readonly backend: ChatBackend,
+  ) {}
 
   /**
    * Answers a conversation, whole or as a stream of chunks. Leaving the stream's loop early ends the reply.

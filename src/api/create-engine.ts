@@ -5,6 +5,7 @@ import { type EngineRequest, textRequest } from './chat-request';
 import { EngineClient, type EngineClientOptions, WorkerDiedError } from './client';
 import { type ChatBackend, ChatCompletions } from './completions';
 
+/** What to load, and who hears of it. */
 export interface CreateEngineOptions {
   /** Address of the artifact folder; relative ones start at the page. */
   readonly model: string;
@@ -14,6 +15,7 @@ export interface CreateEngineOptions {
   readonly kvCache?: KvCacheKind;
   /** Debug: a layer that every pass holds against the float64 reference; a reply then fails with LayerCheckError where they differ. */
   readonly checkLayer?: number;
+  /** Hears how the loading goes, many times a second. */
   readonly onProgress?: (progress: LoadProgress) => void;
   /** Hears of a GPU or worker that fails later, while nothing is asked. The engine is of no use then. */
   readonly onFailure?: (error: Error) => void;
@@ -23,6 +25,7 @@ export interface CreateEngineOptions {
   readonly createWorker?: EngineClientOptions['createWorker'];
 }
 
+/** A loaded model. */
 export interface ChatEngine {
   readonly chat: { readonly completions: ChatCompletions };
   /** What was loaded: name, scheme, context, bytes, adapter. */

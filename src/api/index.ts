@@ -1,9 +1,17 @@
-/** What the package exports to browsers. */
-export type { LoadProgress, ModelInfo } from '../../workers/protocol';
+/**
+ * For web pages: the model runs in a worker of the page.
+ *
+ * @module mergequant-web
+ */
+export type { LoadProgress, ModelInfo, SelfTestReport } from '../../workers/protocol';
 export { RemoteError } from '../../workers/protocol';
-export type { FinishReason, ReplyStats } from '../engine/types';
+export type { LayerCheckReport } from '../engine/layer-check';
+export type { FinishReason, ReplyStats, SamplingOptions } from '../engine/types';
+export type { KvCacheKind } from '../format/kv-cache';
+export type { ActBits, SchemeName } from '../format/scheme';
+export type { AdapterSummary } from '../gpu/gpu';
 export { RequestError } from './chat-request';
-export { WorkerDiedError } from './client';
+export { WorkerDiedError, type WorkerLike } from './client';
 export { ChatCompletions, type CreateOptions } from './completions';
 export { type ChatEngine, type CreateEngineOptions, createEngine } from './create-engine';
 export type {

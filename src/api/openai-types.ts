@@ -1,21 +1,32 @@
-/** The part of OpenAI's chat-completions interface that this engine speaks, with its names and shapes. */
+/**
+ * The part of OpenAI's chat-completions interface that this engine speaks, with its names and shapes. Both entries of the package
+ * export these types.
+ *
+ * @module chat-completions
+ */
 import type { ReplyStats } from '../engine/types';
 
+/** One turn of a conversation. Text only. */
 export interface ChatCompletionMessage {
   /** `developer` is what newer clients call `system`. */
   readonly role: 'system' | 'developer' | 'user' | 'assistant';
+  /** A text, or parts of one, which are joined. */
   readonly content: string | readonly { readonly type: 'text'; readonly text: string }[];
 }
 
 /** What is left out falls back to the model's generation_config.json, then to OpenAI's defaults. */
 export interface ChatCompletionRequest {
+  /** At least one; what the model's chat template makes of them is the prompt. */
   readonly messages: readonly ChatCompletionMessage[];
   /** The loaded model answers whatever is named here. */
   readonly model?: string;
+  /** Chunks as they come instead of the whole reply. */
   readonly stream?: boolean;
+  /** `include_usage`: a last chunk with the usage. */
   readonly stream_options?: { readonly include_usage?: boolean } | null;
   /** 0 (greedy) to 2. */
   readonly temperature?: number | null;
+  /** 0 to 1: draw from the most probable tokens whose probabilities add up to this. */
   readonly top_p?: number | null;
   /** Not OpenAI's: keep the k likeliest tokens; 0 keeps all. */
   readonly top_k?: number | null;
@@ -23,7 +34,9 @@ export interface ChatCompletionRequest {
   readonly min_p?: number | null;
   /** Not OpenAI's: Hugging Face's repetition penalty; 1 is off. */
   readonly repetition_penalty?: number | null;
+  /** −2 to 2, subtracted once from the logit of every token that the reply has. */
   readonly presence_penalty?: number | null;
+  /** −2 to 2, subtracted from a token's logit for each time that the reply has it. */
   readonly frequency_penalty?: number | null;
   /** Same seed, model, messages and device: same reply. */
   readonly seed?: number | null;
@@ -53,8 +66,10 @@ export interface ChatCompletionRequest {
   readonly user?: string;
 }
 
+/** Tokens of one request. */
 export interface CompletionUsage {
   readonly prompt_tokens: number;
+  /** With the stop token, when one ended the reply. */
   readonly completion_tokens: number;
   readonly total_tokens: number;
   /** Prompt tokens that an earlier request had left in the cache. */
@@ -71,6 +86,7 @@ export interface TokenLogprob {
   readonly bytes: readonly number[] | null;
 }
 
+/** A token of the reply. */
 export interface ContentTokenLogprob extends TokenLogprob {
   /** The `top_logprobs` most probable tokens in this place, best first. */
   readonly top_logprobs: readonly TokenLogprob[];
@@ -88,12 +104,15 @@ export interface CompletionLogprobs {
 /** `length`: `max_completion_tokens` or the end of the context. */
 export type CompletionFinishReason = 'stop' | 'length';
 
+/** A whole reply. */
 export interface ChatCompletion {
   readonly id: string;
   readonly object: 'chat.completion';
   /** Seconds since 1970. */
   readonly created: number;
+  /** The loaded model's name. */
   readonly model: string;
+  /** Always one. */
   readonly choices: readonly [
     {
       readonly index: 0;
@@ -108,6 +127,7 @@ export interface ChatCompletion {
   readonly stats: ReplyStats;
 }
 
+/** A piece of a streamed reply. The first has the role, the next ones text, the last but the usage the reason of the end. */
 export interface ChatCompletionChunk {
   readonly id: string;
   readonly object: 'chat.completion.chunk';

@@ -60,18 +60,24 @@ export interface TokenConstraint {
   readonly isComplete: boolean;
 }
 
+/** What was counted and timed while a reply was made. */
 export interface ReplyStats {
   readonly promptTokens: number;
   /** Prompt tokens whose keys and values were still in the cache. */
   readonly cachedTokens: number;
+  /** The stop token included. */
   readonly replyTokens: number;
+  /** From the call to the first token's arrival. */
   readonly prefillMs: number;
+  /** Prompt tokens that were not in the cache, over that time. */
   readonly prefillTokensPerSecond: number;
   /** From the call to the first token's arrival. */
   readonly timeToFirstTokenMs: number;
+  /** From the first token's arrival to the last one's. */
   readonly decodeMs: number;
   /** Tokens after the first, over the time after the first. */
   readonly decodeTokensPerSecond: number;
+  /** Kernels of one decoded token. */
   readonly dispatchesPerToken: number;
   /** With the debug option that checks a layer, what it found since the model was loaded. */
   readonly layerCheck?: LayerCheckReport;

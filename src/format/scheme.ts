@@ -7,8 +7,10 @@ export const schemeNames = [
   'mergequant',
   'mergequant-static',
 ] as const;
+/** `fp16`, `rtn-dynamic`, `tensor-static`, `mergequant` or `mergequant-static`. */
 export type SchemeName = (typeof schemeNames)[number];
 
+/** Of the inputs of quantized linears. */
 export type ActBits = 4 | 8;
 export type WeightBits = 3 | 4;
 
