@@ -1,5 +1,6 @@
 /** Shapes and schemes that benchmarks know by name. */
 import type { LlamaConfig } from '../src/format/config';
+import type { KvCacheKind } from '../src/format/kv-cache';
 import { type ActBits, type SchemeName, schemeNames } from '../src/format/scheme';
 import { modelShapes } from '../src/format/shapes';
 import { BenchRequestError } from './figures';
@@ -34,6 +35,11 @@ export interface BenchScheme {
   readonly name: string;
   readonly scheme: SchemeName;
   readonly actBits: ActBits;
+  readonly kvCache: KvCacheKind;
+  /** Of embedding and head. */
+  readonly tableBits: 8 | 16;
+  /** Prompt tokens of the largest pass; what suits the device when left out. */
+  readonly chunkTokens?: number;
 }
 
 /** What the paper compares, and a control: float, dynamic, static in front of the norms' linears at 4 and 8 bits, all static. */
@@ -45,14 +51,28 @@ export const defaultSchemes = [
   'mergequant-static-a4',
 ] as const;
 
-/** @throws BenchRequestError */
+const schemePattern = /^(.+?)(?:-a([48]))?(?:-kv([48]))?(-e8)?(?:-c([1-9]\d{0,4}))?$/;
+
+/**
+ * `mergequant-a4`, and behind it, in this order, `-kv8` or `-kv4` for a key-value cache of that many bits, `-e8` for embedding
+ * and head of 8 bits, and `-c256` for prefill passes of at most so many tokens: `mergequant-a4-kv8-e8`, `fp16-kv8`.
+ * @throws BenchRequestError
+ */
 export function parseScheme(name: string): BenchScheme {
-  const [, scheme, bits] = /^(.+?)(?:-a([48]))?$/.exec(name) ?? [];
+  const [, scheme, bits, kvBits, tableBits, chunk] = schemePattern.exec(name) ?? [];
   const known = schemeNames.find((candidate) => candidate === scheme);
   if (!known || (known === 'fp16') !== (bits === undefined)) {
     throw new BenchRequestError(
-      `scheme: expected fp16 or a scheme with bits such as mergequant-a4, got ${name}`,
+      `scheme: expected fp16 or a scheme with bits such as mergequant-a4 or mergequant-a4-kv8-e8, got ${name}`,
     );
   }
-  return { name, scheme: known, actBits: bits === '8' ? 8 : 4 };
+  const kvCache = kvBits === undefined ? 'f16' : kvBits === '8' ? 'int8' : 'int4';
+  return {
+    name,
+    scheme: known,
+    actBits: bits === '8' ? 8 : 4,
+    kvCache,
+    tableBits: tableBits ? 8 : 16,
+    ...(chunk ? { chunkTokens: Number(chunk) } : {}),
+  };
 }

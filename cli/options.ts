@@ -1,5 +1,6 @@
 /** Parsers of option values shared by the subcommands. */
-import { InvalidArgumentError } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
+import { kvCacheKinds } from '../src/format/kv-cache';
 
 /** A whole number of at least `least`. */
 export function wholeNumber(least: number): (text: string) => number {
@@ -21,4 +22,20 @@ export function numberBetween(least: number, most: number): (text: string) => nu
     }
     return value;
   };
+}
+
+/** `--kv-cache`: how keys and values of past tokens are kept. */
+export function kvCacheOption(): Option {
+  const text = 'how keys and values are kept: int8 and int4 take a half and a quarter of the memory of f16';
+  return new Option('--kv-cache <kind>', text).choices(kvCacheKinds).default('f16');
+}
+
+/** `--embedding-bits` or `--head-bits`. */
+export function tableBitsOption(table: 'embedding' | 'head'): Option {
+  const text = `bits of the ${table}: 16 (float16), or 8 with a scale a row`;
+  const parse = (bits: string): 8 | 16 => {
+    if (bits !== '8' && bits !== '16') throw new InvalidArgumentError('expected 8 or 16.');
+    return bits === '8' ? 8 : 16;
+  };
+  return new Option(`--${table}-bits <bits>`, text).default(16).argParser(parse);
 }

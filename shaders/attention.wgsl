@@ -1,8 +1,9 @@
 // Causal attention with grouped query heads, for prefill and decode:
 //   out[t, h] = sum_j softmax_j(q[t, h] . k[j] / sqrt(Dh)) v[j],  j = 0 .. position + t,  kv head = h / (H / Hkv)
 //
-//   qkv [T, (H + 2 Hkv) Dh] f32 (q rotated), key and value cache [Hkv, context, Dh/2] u32 (two halves each)
-//   ->  out [T, H Dh] f32, or with SPLIT the partials [T, H, pieces, Dh + 2] f32: o[Dh], maximum m, sum l
+//   qkv [T, (H + 2 Hkv) Dh] f32 (q rotated), key and value cache [Hkv, context, row] as kv_*.wgsl lay it out
+//   ->  out [T, H Dh] f32, or with SPLIT the partials [T, H, pieces, pitch] f32: o[Dh], then at the next multiple of 4 the
+//   maximum m and the sum l; pitch = 4 ceil(Dh / 4) + 4
 //
 // The keys are cut into pieces of P = LANES. Within a piece: m = max of the scores, l = sum exp(s - m),
 // o = sum exp(s - m) v; pieces are joined in order (online softmax: Milakov and Gimelshein, 2018; split over workgroups:
@@ -10,8 +11,8 @@
 // the piece z and leaves the joining to `attention_combine`, which does the same arithmetic: both give the same bits, for
 // any T.
 //
-// Preceded by attention_join.wgsl and attention_piece.wgsl. Preconditions: position + T <= context, keys and values of
-// this pass already in the cache.
+// Preceded by the cache's layout, attention_join.wgsl and attention_piece.wgsl. Preconditions: position + T <= context, keys
+// and values of this pass already in the cache.
 
 struct Params {
   H: u32,
@@ -28,40 +29,26 @@ struct Step {
 }
 
 override SPLIT: bool = false;
-override ALIGNED: bool = true; // Dh is a multiple of 8: cache rows start at 16-byte boundaries
+
+const scales_binding = 6u;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> step: Step;
 @group(0) @binding(2) var<storage, read> qkv: array<f32>; // [T, (H + 2 Hkv) Dh]
-@group(0) @binding(3) var<storage, read> key_cache: array<vec4u>; // [Hkv, context, Dh/2] words
-@group(0) @binding(4) var<storage, read> value_cache: array<vec4u>; // [Hkv, context, Dh/2] words
+@group(0) @binding(3) var<storage, read> key_cache: array<vec4u>; // [Hkv, context, loads]
+@group(0) @binding(4) var<storage, read> value_cache: array<Chunk>; // [Hkv, context, chunks]
 @group(0) @binding(5) var<storage, read_write> out: array<f32>; // [T, H, Dh] or partials
 
-fn key_word(row: u32, word: u32) -> u32 {
-  let i = row + word;
-  return select(0u, key_cache[i / 4u][i % 4u], word < params.Dh / 2u);
+fn row_loads() -> u32 {
+  return (params.Dh + 8u * chunks_per_load - 1u) / (8u * chunks_per_load);
 }
 
-fn value_word(row: u32, word: u32) -> u32 {
-  let i = row + word;
-  return select(0u, value_cache[i / 4u][i % 4u], word < params.Dh / 2u);
+fn key_load(row: u32, load: u32) -> vec4u {
+  return key_cache[row * row_loads() + load];
 }
 
-// Chunk c of the cache row that starts at word `row`, 0 beyond Dh.
-fn key_chunk(row: u32, c: u32) -> vec4u {
-  if (ALIGNED) {
-    return key_cache[row / 4u + c];
-  }
-  let w = 4u * c;
-  return vec4u(key_word(row, w), key_word(row, w + 1u), key_word(row, w + 2u), key_word(row, w + 3u));
-}
-
-fn value_chunk(row: u32, c: u32) -> vec4u {
-  if (ALIGNED) {
-    return value_cache[row / 4u + c];
-  }
-  let w = 4u * c;
-  return vec4u(value_word(row, w), value_word(row, w + 1u), value_word(row, w + 2u), value_word(row, w + 3u));
+fn value_chunk(row: u32, chunk: u32) -> Chunk {
+  return value_cache[row * row_loads() * chunks_per_load + chunk];
 }
 
 fn load_query(first: u32, lane: u32) {
@@ -92,20 +79,21 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane:
   var l = 0.0;
   var o = 0.0;
   for (var start = id.z * LANES; start < end; start += LANES) {
-    piece = attend((rows + start) * (params.Dh / 2u), min(LANES, end - start), lane);
+    piece = attend(rows + start, min(LANES, end - start), lane);
     let factors = join_factors(m, piece.m);
     l = fma(l, factors.so_far, piece.l * factors.piece);
     o = fma(o, factors.so_far, piece.o * factors.piece);
     m = factors.m;
   }
   if (SPLIT) {
-    let target_row = ((t * params.H + h) * params.pieces + id.z) * (params.Dh + 2u);
+    let elements = (params.Dh + 3u) / 4u * 4u;
+    let target_row = ((t * params.H + h) * params.pieces + id.z) * (elements + 4u);
     if (lane < params.Dh) {
       out[target_row + lane] = piece.o;
     }
     if (lane == 0u) {
-      out[target_row + params.Dh] = piece.m;
-      out[target_row + params.Dh + 1u] = piece.l;
+      out[target_row + elements] = piece.m;
+      out[target_row + elements + 1u] = piece.l;
     }
   } else if (lane < params.Dh) {
     out[(t * params.H + h) * params.Dh + lane] = o / l;

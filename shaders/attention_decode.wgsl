@@ -1,15 +1,15 @@
 // Decode's attention with rotation and KV append in front (as rope_append, then attention with SPLIT): the token's query
-// is rotated, its key rotated, and key and value stored as halves at `position`; then each piece of keys is attended.
+// is rotated, its key rotated, and key and value stored at `position`; then each piece of keys is attended.
 //   out[h, p] = (o[Dh], m, l) of query h over keys p P .. min((p + 1) P, position + 1) - 1,  kv head = h / (H / Hkv)
 //
-//   qkv [(H + 2 Hkv) Dh] f32 (not rotated), table [context, Dh/2] (cos, sin), key and value cache [Hkv, context, Dh/2] u32
-//   ->  partials [H, pieces, Dh + 2] f32, and the caches' row `position`
+//   qkv [(H + 2 Hkv) Dh] f32 (not rotated), table [context, Dh/2] (cos, sin), key and value cache [Hkv, context, row] as
+//   kv_*.wgsl lay it out  ->  partials [H, pieces, Dh + 4] f32 (o[Dh], m, l, two unused), and the caches' row `position`
 //
 // One workgroup of LANES = P per (head x, piece z). The token's own key and value are read from workgroup memory, where
 // the workgroup that needs them made them; the first query head of each kv head also writes them to the cache, which no
 // workgroup reads there in this dispatch.
-// Preceded by rope.wgsl, attention_join.wgsl and attention_piece.wgsl. Preconditions: Dh a multiple of 8 and at most LANES,
-// position < context, one token.
+// Preceded by rope.wgsl, the cache's layout with its *_own part, attention_join.wgsl and attention_piece.wgsl. Preconditions:
+// Dh a multiple of 8 and at most LANES, position < context, one token.
 
 struct Params {
   H: u32,
@@ -29,24 +29,33 @@ struct Step {
 @group(0) @binding(1) var<uniform> step: Step;
 @group(0) @binding(2) var<storage, read> qkv: array<f32>; // [(H + 2 Hkv) Dh]
 @group(0) @binding(3) var<storage, read> table: array<vec2f>; // [context, Dh/2] (cos, sin)
-@group(0) @binding(4) var<storage, read_write> key_cache: array<vec4u>; // [Hkv, context, Dh/2] words
-@group(0) @binding(5) var<storage, read_write> value_cache: array<vec4u>; // [Hkv, context, Dh/2] words
-@group(0) @binding(6) var<storage, read_write> partials: array<f32>; // [H, pieces, Dh + 2]
+@group(0) @binding(4) var<storage, read_write> key_cache: array<vec4u>; // [Hkv, context, loads]
+@group(0) @binding(5) var<storage, read_write> value_cache: array<Chunk>; // [Hkv, context, chunks]
+@group(0) @binding(6) var<storage, read_write> partials: array<f32>; // [H, pieces, Dh + 4]
 
+const scales_binding = 7u;
 const max_chunks = 32u; // Dh <= 256
-var<workgroup> own_key: array<vec4u, max_chunks>;
-var<workgroup> own_value: array<vec4u, max_chunks>;
-var<private> own_row: u32; // word at which the token's cache row starts
-var<private> other_row: u32; // and that of a neighbour, read in its place: no branch around a load, no race with the writer
+const extremes_lanes = 16u;
 
-fn key_chunk(row: u32, c: u32) -> vec4u {
-  let is_own = row == own_row;
-  return select(key_cache[select(row, other_row, is_own) / 4u + c], own_key[c], is_own);
+var<workgroup> own_key: array<vec4u, max_chunks / chunks_per_load>;
+var<workgroup> own_value: array<Chunk, max_chunks>;
+var<workgroup> extremes: array<vec2f, 1u + scale_arrays * 2u * extremes_lanes>; // smallest and largest of key, then value
+var<private> own_row: u32; // the token's cache row
+var<private> other_row: u32; // and a neighbour, read in its place: no branch around a load, no race with the writer
+
+fn row_loads() -> u32 {
+  return (params.Dh + 8u * chunks_per_load - 1u) / (8u * chunks_per_load);
 }
 
-fn value_chunk(row: u32, c: u32) -> vec4u {
+fn key_load(row: u32, load: u32) -> vec4u {
   let is_own = row == own_row;
-  return select(value_cache[select(row, other_row, is_own) / 4u + c], own_value[c], is_own);
+  return select(key_cache[select(row, other_row, is_own) * row_loads() + load], own_key[load], is_own);
+}
+
+fn value_chunk(row: u32, chunk: u32) -> Chunk {
+  let is_own = row == own_row;
+  let first = select(row, other_row, is_own) * row_loads() * chunks_per_load;
+  return select(value_cache[first + chunk], own_value[chunk], is_own);
 }
 
 // Element e of the rotated head that starts at `head`. No branches, so that loads of several elements are in flight together.
@@ -71,26 +80,72 @@ fn load_query(head: u32, lane: u32) {
   query[lane] = four;
 }
 
-fn load_own_key(head: u32, c: u32, is_writer: bool) {
-  var elements: array<f32, 8>;
-  for (var e = 0u; e < 8u; e++) {
-    elements[e] = rotated(head, 8u * c + e);
-  }
-  let words = vec4u(pack2x16float(vec2f(elements[0], elements[1])), pack2x16float(vec2f(elements[2], elements[3])),
-                    pack2x16float(vec2f(elements[4], elements[5])), pack2x16float(vec2f(elements[6], elements[7])));
-  own_key[c] = words;
-  if (is_writer) {
-    key_cache[own_row / 4u + c] = words;
+// The token's key, rotated, and its value, as floats, into `scratch`: [key LANES, value LANES].
+fn stage_own_rows(key_head: u32, lane: u32) {
+  if (lane < params.Dh) {
+    scratch[lane] = rotated(key_head, lane);
+    scratch[LANES + lane] = qkv[key_head + params.Hkv * params.Dh + lane];
   }
 }
 
-fn load_own_value(head: u32, c: u32, is_writer: bool) {
-  let v = head + 8u * c;
-  let words = vec4u(pack2x16float(vec2f(qkv[v], qkv[v + 1u])), pack2x16float(vec2f(qkv[v + 2u], qkv[v + 3u])),
-                    pack2x16float(vec2f(qkv[v + 4u], qkv[v + 5u])), pack2x16float(vec2f(qkv[v + 6u], qkv[v + 7u])));
-  own_value[c] = words;
-  if (is_writer) {
-    value_cache[own_row / 4u + c] = words;
+// Smallest and largest element of both rows, in 16 parts each, for the first 32 lanes.
+fn find_extremes(lane: u32) {
+  let first = lane / extremes_lanes * LANES;
+  var found = vec2f(scratch[first], scratch[first]);
+  for (var e = lane % extremes_lanes; e < params.Dh; e += extremes_lanes) {
+    let x = scratch[first + e];
+    found = vec2f(min(found.x, x), max(found.y, x));
+  }
+  extremes[lane] = found;
+}
+
+// The code of the row (0 key, 1 value) whose extremes were found.
+fn own_code(which: u32) -> RowCode {
+  var found = extremes[which * extremes_lanes * scale_arrays];
+  if (scaled) {
+    for (var part = 1u; part < extremes_lanes; part++) {
+      let other = extremes[which * extremes_lanes + part];
+      found = vec2f(min(found.x, other.x), max(found.y, other.y));
+    }
+  }
+  return row_code(found.x, found.y);
+}
+
+fn own_chunk(which: u32, chunk: u32, row: RowCode) -> Chunk {
+  if (8u * chunk >= params.Dh) {
+    return Chunk();
+  }
+  let first = which * LANES + 8u * chunk;
+  return pack_chunk(vec4f(scratch[first], scratch[first + 1u], scratch[first + 2u], scratch[first + 3u]),
+                    vec4f(scratch[first + 4u], scratch[first + 5u], scratch[first + 6u], scratch[first + 7u]), row);
+}
+
+// Lanes 0 .. make a load of the key each, the second half of the lanes a chunk of the value each.
+fn keep_own_rows(lane: u32, is_writer: bool) {
+  let chunk = lane % (LANES / 2u);
+  if (lane < row_loads()) {
+    let row = own_code(0u);
+    var chunks: array<Chunk, chunks_per_load>;
+    for (var i = 0u; i < chunks_per_load; i++) {
+      chunks[i] = own_chunk(0u, chunks_per_load * lane + i, row);
+    }
+    own_key[lane] = load_of(chunks);
+    if (is_writer) {
+      key_cache[own_row * row_loads() + lane] = load_of(chunks);
+    }
+    if (lane == 0u) {
+      keep_own_key(row, is_writer);
+    }
+  } else if (lane >= LANES / 2u && chunk < row_loads() * chunks_per_load) {
+    let row = own_code(1u);
+    let packed = own_chunk(1u, chunk, row);
+    own_value[chunk] = packed;
+    if (is_writer) {
+      value_cache[own_row * row_loads() * chunks_per_load + chunk] = packed;
+    }
+    if (chunk == 0u) {
+      keep_own_value(row, is_writer);
+    }
   }
 }
 
@@ -105,24 +160,24 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane:
   let queries_per_key = params.H / params.Hkv;
   let kv = h / queries_per_key;
   let rows = kv * params.context;
-  own_row = (rows + step.position) * (params.Dh / 2u);
-  other_row = select(own_row - params.Dh / 2u, own_row + params.Dh / 2u, step.position == 0u);
-  let holds_own = keys - start <= LANES;
-  let is_writer = h % queries_per_key == 0u;
-  let chunks = params.Dh / 8u;
-  let key_head = (params.H + kv) * params.Dh;
-  // The first quarter of the lanes brings the query, the second and the third key and value.
-  let quarter = lane / (LANES / 4u);
-  let c = lane % (LANES / 4u);
-  if (quarter == 0u) {
+  own_row = rows + step.position;
+  other_row = select(own_row - 1u, own_row + 1u, step.position == 0u);
+  if (lane < LANES / 4u) {
     load_query(h * params.Dh, lane);
-  } else if (quarter == 1u && holds_own && c < chunks) {
-    load_own_key(key_head, c, is_writer);
-  } else if (quarter == 2u && holds_own && c < chunks) {
-    load_own_value(key_head + params.Hkv * params.Dh, c, is_writer);
   }
-  let piece = attend((rows + start) * (params.Dh / 2u), min(LANES, keys - start), lane);
-  let target_row = (h * params.pieces + id.z) * (params.Dh + 2u);
+  if (keys - start <= LANES) { // holds the own key
+    stage_own_rows((params.H + kv) * params.Dh, lane);
+    workgroupBarrier();
+    if (scaled) {
+      if (lane < 2u * extremes_lanes) {
+        find_extremes(lane);
+      }
+      workgroupBarrier();
+    }
+    keep_own_rows(lane, h % queries_per_key == 0u);
+  }
+  let piece = attend(rows + start, min(LANES, keys - start), lane);
+  let target_row = (h * params.pieces + id.z) * (params.Dh + 4u);
   if (lane < params.Dh) {
     partials[target_row + lane] = piece.o;
   }

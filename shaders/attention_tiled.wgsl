@@ -1,19 +1,20 @@
 // Causal attention for prefill, 32 queries of one head a workgroup, the same bits as `attention` for every token:
 //   out[t, h] = sum_j softmax_j(q[t, h] . k[j] / sqrt(Dh)) v[j],  j = 0 .. position + t,  kv head = h / (H / Hkv)
 //
-//   qkv [T, (H + 2 Hkv) Dh] f32 (q rotated), key and value cache [Hkv, context, Dh/2] u32 (two halves each)
+//   qkv [T, (H + 2 Hkv) Dh] f32 (q rotated), key and value cache [Hkv, context, row] as kv_*.wgsl lay it out
 //   ->  out [T, H Dh] f32.   Dh = 128, pieces of 256 keys, float32 throughout.
 //
 // Keys and values are read once for 32 queries (FlashAttention: Dao et al., 2022), yet every sum runs in the order that
-// `attention` gives it. Scores: a key's chunks of 8 elements make four parts (chunks l, l + 4, l + 8, l + 12), each one
-// chain of fma, parts added in order; so the chunks are walked part by part and two registers a score suffice. Values: 16
+// `attention` gives it. Scores: a key's 16 chunks of 8 elements make four parts (every fourth 16-byte load), each one chain of
+// fma, parts added in order; so the chunks are walked part by part and two registers a score suffice. Values: 16
 // groups of keys (g, g + 16, ... of the piece), each a chain of fma, groups added in order; so a tile is the 16 keys of
 // one group. Pieces are joined as there.
 // 256 invocations. For scores, invocation (a, b), 8 x 32, owns queries 4a .. 4a + 3 and keys 4b .. 4b + 3 and
 // 128 + 4b .. 128 + 4b + 3 of the piece, kept in registers until their group's turn. For values it owns the same queries
 // and elements 4b .. 4b + 3. A subgroup of 32 covers 4 x 8 of these, so that its reads of workgroup memory are few.
 // What a step stages was loaded into registers during the step before. A key that a query must not see has weight 0, which changes no sum; rows behind the pass are taken as 0.
-// Preceded by attention_join.wgsl. Preconditions: position + T <= context, keys and values of this pass already in the cache.
+// Steps and minima of quantized rows are applied as attention_piece.wgsl says.
+// Preceded by the cache's layout and attention_join.wgsl. Preconditions: position + T <= context, keys and values of this pass already in the cache.
 
 struct Params {
   H: u32,
@@ -30,10 +31,11 @@ struct Step {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> step: Step;
 @group(0) @binding(2) var<storage, read> qkv: array<vec4f>; // [T, (H + 2 Hkv), Dh / 4]
-@group(0) @binding(3) var<storage, read> key_cache: array<vec4u>; // [Hkv, context, 16 chunks]
-@group(0) @binding(4) var<storage, read> value_cache: array<vec4u>; // [Hkv, context, 16 chunks]
+@group(0) @binding(3) var<storage, read> key_cache: array<Chunk>; // [Hkv, context, 16 chunks]
+@group(0) @binding(4) var<storage, read> value_cache: array<Chunk>; // [Hkv, context, 16 chunks]
 @group(0) @binding(5) var<storage, read_write> out: array<vec4f>; // [T, H, Dh / 4]
 
+const scales_binding = 6u;
 const queries = 32u;
 const piece_keys = 256u;
 const chunks = 16u;
@@ -41,28 +43,25 @@ const fours = 32u; // vec4 of a head
 const groups = 16u; // of keys whose values are added apart
 
 // One array for what is needed in turn (vec4 each): the score step's keys [8 elements][64] and queries [8 elements][8];
-// then maxima [4 queries a][32 b]; then values [16 keys][32 fours], weights [16 keys][8 a].
+// then maxima [4 queries a][32 b]; then values [16 keys][32 fours], what they are multiplied by [16 keys][8 a] and, of scaled
+// rows, weights and weighted minima [16 keys][8 a].
 const queries_at = 512u;
-const weights_at = 512u;
-var<workgroup> tile: array<vec4f, 640>;
-var<workgroup> group_sums: array<vec4f, 8>; // [8 a] sums of one group's weights, 4 queries each
-
-fn low_half(chunk: vec4u) -> vec4f {
-  return vec4f(unpack2x16float(chunk.x), unpack2x16float(chunk.y));
-}
-
-fn high_half(chunk: vec4u) -> vec4f {
-  return vec4f(unpack2x16float(chunk.z), unpack2x16float(chunk.w));
-}
+const factors_at = 512u;
+const weights_at = select(factors_at, 640u, scaled);
+const minima_at = 768u;
+const tile_words = select(640u, 896u, scaled);
+var<workgroup> tile: array<vec4f, tile_words>;
+var<workgroup> group_sums: array<vec4f, 16>; // [8 a] sums of one group's weights, 4 queries each; [8 a] of weighted minima
+var<workgroup> query_sums: array<vec4f, 8>; // [8 a] of scaled rows' queries
 
 fn put_key(element: u32, key: u32, value: f32) {
   tile[element * 64u + key / 4u][key % 4u] = value;
 }
 
 /// Chunk c of this lane's key, 0 behind the piece.
-fn load_key(first: u32, count: u32, c: u32, lane: u32) -> vec4u {
+fn load_key(first: u32, count: u32, c: u32, lane: u32) -> Chunk {
   if (lane >= count) {
-    return vec4u();
+    return Chunk();
   }
   return key_cache[(first + lane) * chunks + c];
 }
@@ -77,7 +76,7 @@ fn load_query(first_token: u32, h: u32, c: u32, lane: u32) -> vec4f {
 }
 
 /// Lays a chunk of keys and of queries into workgroup memory, transposed: elements first.
-fn stage_scores(chunk: vec4u, query: vec4f, lane: u32) {
+fn stage_scores(chunk: Chunk, query: vec4f, lane: u32) {
   let low = low_half(chunk);
   let high = high_half(chunk);
   for (var e = 0u; e < 4u; e++) {
@@ -92,12 +91,61 @@ fn stage_scores(chunk: vec4u, query: vec4f, lane: u32) {
 }
 
 /// This lane's chunk of the 16 values of group g of a piece of `count` keys.
-fn load_value(first: u32, count: u32, g: u32, lane: u32) -> vec4u {
+fn load_value(first: u32, count: u32, g: u32, lane: u32) -> Chunk {
   let key = g + groups * (lane / chunks);
   if (key >= count) {
-    return vec4u();
+    return Chunk();
   }
   return value_cache[(first + key) * chunks + lane % chunks];
+}
+
+/// The i-th chunk of a part of the scores.
+fn walked(part: u32, i: u32) -> u32 {
+  return (i / chunks_per_load * 4u + part) * chunks_per_load + i % chunks_per_load;
+}
+
+/// Sums of the queries, in the order of attention_piece.wgsl: four parts of every fourth word.
+fn sum_queries(first_token: u32, h: u32, lane: u32) {
+  if (lane < 4u * queries) {
+    let token = min(first_token + lane / 4u, step.num_tokens - 1u);
+    let first = (token * (params.H + 2u * params.Hkv) + h) * fours;
+    var sum = vec4f();
+    for (var word = lane % 4u; word < fours; word += 4u) {
+      sum += qkv[first + word] * params.scale;
+    }
+    tile[lane % 4u * 8u + lane / 16u][lane / 4u % 4u] = (sum.x + sum.y) + (sum.z + sum.w);
+  }
+  workgroupBarrier();
+  if (lane < 8u) {
+    query_sums[lane] = tile[lane] + tile[8u + lane] + tile[16u + lane] + tile[24u + lane];
+  }
+  workgroupBarrier();
+}
+
+/// Steps (x) and minima (y) of four rows' keys or values from `key` of the piece; rows behind it as the last one.
+struct FourScales {
+  steps: vec4f,
+  minima: vec4f,
+}
+
+fn four_key_scales(first: u32, count: u32, key: u32) -> FourScales {
+  let x = key_scale(first + min(key, count - 1u));
+  let y = key_scale(first + min(key + 1u, count - 1u));
+  let z = key_scale(first + min(key + 2u, count - 1u));
+  let w = key_scale(first + min(key + 3u, count - 1u));
+  return FourScales(vec4f(x.x, y.x, z.x, w.x), vec4f(x.y, y.y, z.y, w.y));
+}
+
+fn four_value_scales(first: u32, count: u32, key: u32) -> FourScales {
+  let x = value_scale(first + min(key, count - 1u));
+  let y = value_scale(first + min(key + 1u, count - 1u));
+  let z = value_scale(first + min(key + 2u, count - 1u));
+  let w = value_scale(first + min(key + 3u, count - 1u));
+  return FourScales(vec4f(x.x, y.x, z.x, w.x), vec4f(x.y, y.y, z.y, w.y));
+}
+
+fn scaled_scores(scores: vec4f, keys: FourScales, query_sum: f32) -> vec4f {
+  return fma(keys.steps, scores, keys.minima * query_sum);
 }
 
 fn masked(scores: vec4f, key: u32, visible: u32) -> vec4f {
@@ -119,6 +167,9 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane:
   let end = step.position + last_token + 1u;
   let own_keys = step.position + first_token + 4u * a + 1u; // that this lane's first query sees
 
+  if (scaled) {
+    sum_queries(first_token, h, lane);
+  }
   var m = vec4f(lowest); // of 4 queries
   var l = vec4f();
   var o0 = vec4f(); // query 0, elements 4b ..
@@ -149,11 +200,12 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane:
       var p1b = vec4f();
       var p2b = vec4f();
       var p3b = vec4f();
-      for (var c = part; c < chunks; c += 4u) {
+      for (var i = 0u; i < chunks / 4u; i++) {
         workgroupBarrier();
         stage_scores(next_key, next_query, lane);
         workgroupBarrier();
-        let next = select(c + 4u, (part + 1u) % 4u, c + 4u >= chunks); // the walk's next chunk, loaded ahead
+        let is_last = i + 1u == chunks / 4u;
+        let next = walked(select(part, (part + 1u) % 4u, is_last), select(i + 1u, 0u, is_last)); // loaded ahead
         next_key = load_key(first, count, next, lane);
         next_query = load_query(first_token, h, next, lane);
         for (var e = 0u; e < 8u; e++) {
@@ -178,6 +230,20 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane:
       s1b += p1b;
       s2b += p2b;
       s3b += p3b;
+    }
+
+    if (scaled) {
+      let ka = four_key_scales(first, count, 4u * b);
+      let kb = four_key_scales(first, count, 128u + 4u * b);
+      let sums = query_sums[a];
+      s0a = scaled_scores(s0a, ka, sums.x);
+      s1a = scaled_scores(s1a, ka, sums.y);
+      s2a = scaled_scores(s2a, ka, sums.z);
+      s3a = scaled_scores(s3a, ka, sums.w);
+      s0b = scaled_scores(s0b, kb, sums.x);
+      s1b = scaled_scores(s1b, kb, sums.y);
+      s2b = scaled_scores(s2b, kb, sums.z);
+      s3b = scaled_scores(s3b, kb, sums.w);
     }
 
     // Keys behind a query's own position, and the maximum of each query over the piece.
@@ -224,6 +290,9 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane:
 
     // Values, one group of keys after the other.
     var piece_l = vec4f();
+    var piece_minima = vec4f();
+    let va = four_value_scales(first, count, 4u * b);
+    let vb = four_value_scales(first, count, 128u + 4u * b);
     var v0 = vec4f();
     var v1 = vec4f();
     var v2 = vec4f();
@@ -236,16 +305,24 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane:
       // Keys 4b + j and 128 + 4b + j belong to group (4b + j) % 16, as its members b / 4 and 8 + b / 4.
       if (b % 4u == g / 4u) {
         let j = g % 4u;
-        let i = weights_at + b / 4u * 8u + a;
-        tile[i] = vec4f(s0a[j], s1a[j], s2a[j], s3a[j]);
-        tile[i + 64u] = vec4f(s0b[j], s1b[j], s2b[j], s3b[j]);
+        let i = b / 4u * 8u + a;
+        let wa = vec4f(s0a[j], s1a[j], s2a[j], s3a[j]);
+        let wb = vec4f(s0b[j], s1b[j], s2b[j], s3b[j]);
+        tile[weights_at + i] = wa;
+        tile[weights_at + i + 64u] = wb;
+        if (scaled) {
+          tile[factors_at + i] = wa * va.steps[j];
+          tile[factors_at + i + 64u] = wb * vb.steps[j];
+          tile[minima_at + i] = wa * va.minima[j];
+          tile[minima_at + i + 64u] = wb * vb.minima[j];
+        }
       }
       workgroupBarrier();
       next_value = load_value(first, count, (g + 1u) % groups, lane); // ahead
-      if (lane < 8u) {
+      if (lane < select(8u, 16u, scaled)) {
         var sum = vec4f();
         for (var i = 0u; i < 16u; i++) {
-          sum += tile[weights_at + i * 8u + lane];
+          sum += tile[select(weights_at, minima_at, lane >= 8u) + i * 8u + lane % 8u];
         }
         group_sums[lane] = sum;
       }
@@ -255,7 +332,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane:
       var g3 = vec4f();
       for (var i = 0u; i < 16u; i++) {
         let value = tile[i * fours + b];
-        let weight = tile[weights_at + i * 8u + a];
+        let weight = tile[factors_at + i * 8u + a];
         g0 = fma(vec4f(weight.x), value, g0);
         g1 = fma(vec4f(weight.y), value, g1);
         g2 = fma(vec4f(weight.z), value, g2);
@@ -267,6 +344,15 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane:
       v3 += g3;
       workgroupBarrier();
       piece_l += group_sums[a];
+      if (scaled) {
+        piece_minima += group_sums[8u + a];
+      }
+    }
+    if (scaled) {
+      v0 += vec4f(piece_minima.x);
+      v1 += vec4f(piece_minima.y);
+      v2 += vec4f(piece_minima.z);
+      v3 += vec4f(piece_minima.w);
     }
 
     let f0 = join_factors(m.x, piece_m.x);

@@ -1,6 +1,6 @@
 // Dense product for many tokens: y[t, row_start + r] = sum_k x[t, k] * weight[r, k] (+ bias) (+ y), float32 arithmetic.
 //
-//   x [T, K] f32, weight [rows, stride] f16 or f32  ->  y [T, N] f32, columns row_start .. row_start + rows
+//   x [T, K] f32, weight [rows, stride] f16, f32 or int8 with scale [N]  ->  y [T, N] f32, columns row_start .. row_start + rows
 //
 // A workgroup of 128 owns a tile of 64 tokens x 64 rows and walks K in steps of 16 through workgroup memory, vec4 along
 // K, zeros beyond every edge. Invocation (i, j), i < 16, j < 8, owns rows i + 16b (b < 4) and tokens j + 8a (a < 8): 32
@@ -21,8 +21,8 @@ struct Step {
   num_tokens: u32,
 }
 
-override F16: bool = true; // weights are halves, low half first; else floats
-override K_ALIGN: u32 = 8; // 8, 4 or 1: the largest of these that divides K
+override ELEMENT_BYTES: u32 = 2; // weights are 4: floats, 2: halves, 1: signed bytes with a scale a row
+override K_ALIGN: u32 = 8; // 16 (of bytes) or 8, 4 or 1: the largest of these that divides K
 override HAS_BIAS: bool = false;
 override ACCUMULATE: bool = false;
 
@@ -36,9 +36,10 @@ const rows_per_lane = 4u;
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> step: Step;
 @group(0) @binding(2) var<storage, read> x: array<vec4f>; // [T, K] floats, seen in fours
-@group(0) @binding(3) var<storage, read> weight: array<vec2u>; // [rows, 2 * quads]: four halves or two floats each
+@group(0) @binding(3) var<storage, read> weight: array<vec2u>; // [rows, 2 * quads]: four halves, two floats or eight bytes each
 @group(0) @binding(4) var<storage, read> bias: array<f32>; // [N]
 @group(0) @binding(5) var<storage, read_write> y: array<f32>; // [T, N]
+@group(0) @binding(6) var<storage, read> scale: array<f32>; // [N] of bytes
 
 var<workgroup> x_tile: array<vec4f, tile * pitch>; // [64 tokens, 16 k]
 var<workgroup> w_tile: array<vec4f, tile * pitch>; // [64 rows, 16 k]
@@ -63,15 +64,24 @@ fn x_four(token: u32, i: u32) -> vec4f {
   return x[token * (params.K / 4u) + i];
 }
 
+// Four signed bytes, the lowest first.
+fn bytes_of(word: u32) -> vec4f {
+  return vec4f(bitcast<vec4i>(vec4u(word) << vec4u(24u, 16u, 8u, 0u)) >> vec4u(24u));
+}
+
 // Elements 4i .. 4i + 3 of a weight row, 0 beyond K and the block's rows.
 fn weight_four(row: u32, i: u32) -> vec4f {
   if (row >= params.rows || 4u * i >= params.K) {
     return vec4f();
   }
   let base = 2u * row * params.quads;
-  if (F16) {
+  if (ELEMENT_BYTES == 2u) {
     let halves = weight[base + i];
     return vec4f(unpack2x16float(halves.x), unpack2x16float(halves.y));
+  }
+  if (ELEMENT_BYTES == 1u) {
+    let bytes = weight[base + i / 2u];
+    return bytes_of(select(bytes.x, bytes.y, i % 2u == 1u));
   }
   return vec4f(bitcast<vec2f>(weight[base + 2u * i]), bitcast<vec2f>(weight[base + 2u * i + 1u]));
 }
@@ -120,6 +130,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       if (token < step.num_tokens && row < params.rows) {
         let n = params.row_start + row;
         var sum = acc[a][b];
+        if (ELEMENT_BYTES == 1u) {
+          sum *= scale[n];
+        }
         if (HAS_BIAS) {
           sum += bias[n];
         }

@@ -1,9 +1,9 @@
 // Dense product for few tokens: y[t, row_start + r] = sum_k x[t, k] * weight[r, k] (+ bias) (+ y), float32 arithmetic.
 // `matvec_dense` with subgroups: one subgroup owns one row at a time and adds its lanes with subgroupAdd.
 //
-//   x [T, K] f32, weight [rows, stride] f16 or f32  ->  y [T, N] f32, columns row_start .. row_start + rows
+//   x [T, K] f32, weight [rows, stride] f16, f32 or int8 with scale [N]  ->  y [T, N] f32, columns row_start .. row_start + rows
 //
-// Memory bound, so built around 16-byte loads of the weight: a "quad" is 8 halves or 4 floats, four independent ones in
+// Memory bound, so built around 16-byte loads of the weight: a "quad" is 8 halves, 4 floats or 16 bytes, four independent ones in
 // flight per lane. A workgroup of 256 owns ROWS_PER_GROUP rows (folded into grid x and y) of one token (z); its
 // subgroups, S lanes each, take the rows in turn, so any S from 4 to 128 gives every row exactly one owner.
 // Lane l takes quads l, l + S, ...; the order depends on K and S, not on T.
@@ -22,8 +22,8 @@ struct Step {
   num_tokens: u32,
 }
 
-override F16: bool = true; // weights are halves, low half first; else floats
-override K_ALIGN: u32 = 8; // 8, 4 or 1: the largest of these that divides K
+override ELEMENT_BYTES: u32 = 2; // weights are 4: floats, 2: halves, 1: signed bytes with a scale a row
+override K_ALIGN: u32 = 8; // 16 (of bytes) or 8, 4 or 1: the largest of these that divides K
 override SINGLE_ROW: bool = false; // row 0 of x only, whatever num_tokens says
 override HAS_BIAS: bool = false;
 override ACCUMULATE: bool = false;
@@ -37,6 +37,7 @@ const invocations = 256u;
 @group(0) @binding(3) var<storage, read> weight: array<vec4u>; // [rows, quads]
 @group(0) @binding(4) var<storage, read> bias: array<f32>; // [N]
 @group(0) @binding(5) var<storage, read_write> y: array<f32>; // [T, N]
+@group(0) @binding(6) var<storage, read> scale: array<f32>; // [N] of bytes
 
 fn x_element(token: u32, k: u32) -> f32 {
   if (k >= params.K) {
@@ -58,13 +59,22 @@ fn x_four(token: u32, i: u32) -> vec4f {
   return x[token * (params.K / 4u) + i];
 }
 
+// Four signed bytes, the lowest first.
+fn bytes_of(word: u32) -> vec4f {
+  return vec4f(bitcast<vec4i>(vec4u(word) << vec4u(24u, 16u, 8u, 0u)) >> vec4u(24u));
+}
+
 fn dot_quad(quad: vec4u, token: u32, i: u32) -> f32 {
-  if (F16) {
+  if (ELEMENT_BYTES == 4u) {
+    return dot(bitcast<vec4f>(quad), x_four(token, i));
+  }
+  if (ELEMENT_BYTES == 2u) {
     let low = vec4f(unpack2x16float(quad.x), unpack2x16float(quad.y));
     let high = vec4f(unpack2x16float(quad.z), unpack2x16float(quad.w));
     return dot(low, x_four(token, 2u * i)) + dot(high, x_four(token, 2u * i + 1u));
   }
-  return dot(bitcast<vec4f>(quad), x_four(token, i));
+  let first = dot(bytes_of(quad.x), x_four(token, 4u * i)) + dot(bytes_of(quad.y), x_four(token, 4u * i + 1u));
+  return first + (dot(bytes_of(quad.z), x_four(token, 4u * i + 2u)) + dot(bytes_of(quad.w), x_four(token, 4u * i + 3u)));
 }
 
 // This lane's share of a row's sum.
@@ -107,6 +117,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     var sum = subgroupAdd(share);
     if (lane == 0u && row < end) {
       let n = params.row_start + row;
+      if (ELEMENT_BYTES == 1u) {
+        sum *= scale[n];
+      }
       if (HAS_BIAS) {
         sum += bias[n];
       }

@@ -1,4 +1,6 @@
 /** Whether a model fits a GPU, before anything is downloaded or allocated; and what would fit instead. */
+
+import type { KvCacheKind } from '../src/format/kv-cache';
 import type { Manifest } from '../src/format/manifest';
 import { chunkTokensFor, planMemory } from '../src/format/memory-plan';
 import { GpuMemoryError } from '../src/gpu/arena';
@@ -28,26 +30,31 @@ export class ModelTooLargeError extends Error {
 /** Shorter contexts than this are of no use. */
 const leastContext = 128;
 
+/** What the memory of a loaded model depends on, beside its weights. */
+export interface WantedCache {
+  readonly contextLength: number;
+  readonly kvCache: KvCacheKind;
+}
+
 /** @throws ModelTooLargeError when a buffer would exceed what the device binds */
 export function checkLimits(
   manifest: Manifest,
-  contextLength: number,
+  { contextLength, kvCache }: WantedCache,
   limits: Pick<GPUSupportedLimits, 'maxBufferSize' | 'maxStorageBufferBindingSize'>,
 ): void {
   const most = Math.min(limits.maxBufferSize, limits.maxStorageBufferBindingSize);
-  const largest = largestBuffer(manifest, contextLength, most);
+  const largestOf = (tokens: number) => largestBuffer(manifest, { contextLength: tokens, kvCache }, most);
+  const largest = largestOf(contextLength);
   if (largest.bytes <= most) return;
   let shorter = contextLength >> 1;
-  while (shorter >= leastContext && largestBuffer(manifest, shorter, most).bytes > most) shorter >>= 1;
+  while (shorter >= leastContext && largestOf(shorter).bytes > most) shorter >>= 1;
   const suggested = shorter >= leastContext ? shorter : null;
   throw new ModelTooLargeError(largest.label, largest.bytes, `and it binds at most ${most}`, suggested);
 }
 
-function largestBuffer(manifest: Manifest, contextLength: number, bindingBytes: number) {
-  const { config, scheme, quant, denseDtype } = manifest;
+function largestBuffer(manifest: Manifest, { contextLength, kvCache }: WantedCache, bindingBytes: number) {
   const chunkTokens = Math.min(chunkTokensFor(bindingBytes), contextLength);
-  return planMemory({ config, scheme, quant, denseDtype, contextLength, chunkTokens, bindingBytes })
-    .largestBinding;
+  return planMemory({ ...manifest, contextLength, kvCache, chunkTokens, bindingBytes }).largestBinding;
 }
 
 /** What becomes of a GPU out of memory: half the context, where that helps. Other errors stay what they are. */

@@ -12,8 +12,15 @@ export function benchInputs(hiddenSize: number): number {
   return Math.ceil((hiddenSize * (1 + addedShare)) / 64) * 64;
 }
 
-export function benchLayout(config: LlamaConfig, scheme: SchemeName, actBits: ActBits): ModelLayout {
-  if (scheme === 'fp16') return { config, scheme, quant: null, denseDtype: 'F16' };
+/** The layout of a scheme; embedding and head as floats, or as bytes. */
+export function benchLayout(
+  config: LlamaConfig,
+  scheme: SchemeName,
+  actBits: ActBits,
+  tableBits: 8 | 16 = 16,
+): ModelLayout {
+  const tables = tableBits === 8 ? { embeddingBits: tableBits, headBits: tableBits } : {};
+  if (scheme === 'fp16') return { config, scheme, quant: null, denseDtype: 'F16', ...tables };
   const merged = scheme === 'mergequant' || scheme === 'mergequant-static';
   const inputs = merged ? benchInputs(config.hiddenSize) : Math.ceil(config.hiddenSize / 64) * 64;
   const layer: LayerSpec = {
@@ -31,5 +38,5 @@ export function benchLayout(config: LlamaConfig, scheme: SchemeName, actBits: Ac
     hadamard: null,
     layers,
   };
-  return { config, scheme, quant, denseDtype: 'F16' };
+  return { config, scheme, quant, denseDtype: 'F16', ...tables };
 }

@@ -14,21 +14,26 @@ import { benchLayout } from './layout';
 /** GPU memory that a shape needs under a scheme, before anything is allocated. */
 export function plannedBytes(
   config: LlamaConfig,
-  { scheme, actBits }: BenchScheme,
+  { scheme, actBits, kvCache, tableBits }: BenchScheme,
   contextLength: number,
 ): number {
-  return planMemory({ config, scheme, actBits, contextLength }).gpuBytes;
+  const tables = { embeddingBits: tableBits, headBits: tableBits };
+  return planMemory({ config, scheme, actBits, kvCache, ...tables, contextLength }).gpuBytes;
 }
 
 /** A model of random weights, made on the GPU. The caller destroys it. @throws GpuMemoryError, ShaderError */
 export async function randomEngine(
   bench: BenchContext,
   config: LlamaConfig,
-  { scheme, actBits }: BenchScheme,
+  { scheme, actBits, kvCache, tableBits, chunkTokens }: BenchScheme,
   contextLength: number,
 ): Promise<Engine> {
-  const weights = await randomWeights(bench.gpu, benchLayout(config, scheme, actBits));
-  return Engine.create(bench.gpu, weights, { contextLength });
+  const weights = await randomWeights(bench.gpu, benchLayout(config, scheme, actBits, tableBits));
+  return Engine.create(bench.gpu, weights, {
+    contextLength,
+    kvCache,
+    ...(chunkTokens ? { chunkTokens } : {}),
+  });
 }
 
 /** Reproducible prompt of `count` valid tokens. */

@@ -43,7 +43,11 @@ export function register(program: Command): void {
       `shape with random weights: ${Object.keys(benchShapes).join(', ')}`,
       'llama-2-7b',
     )
-    .option('--scheme <name...>', 'schemes with activation bits', [...defaultSchemes])
+    .option(
+      '--scheme <name...>',
+      'schemes with activation bits; with -kv8 or -kv4 a cache of that many bits, with -e8 8-bit embedding and head, with -c256 so many tokens a prefill pass',
+      [...defaultSchemes],
+    )
     .option('--context <tokens...>', 'prompt lengths to decode after', ['0', '512', '2048', '4000'])
     .option('--samples <n>', 'measurements of each figure', wholeNumber(1), 7)
     .option('--model <folder>', 'artifact for the suites load and demo', demoModel)

@@ -2,8 +2,9 @@ import type { Command } from 'commander';
 import { TextGenerator } from '../../src/chat/text-generator';
 import type { LayerCheckReport } from '../../src/engine/layer-check';
 import { greedy, type SamplingOptions } from '../../src/engine/types';
+import type { KvCacheKind } from '../../src/format/kv-cache';
 import { loadModel } from '../load-model';
-import { numberBetween, wholeNumber } from '../options';
+import { kvCacheOption, numberBetween, wholeNumber } from '../options';
 
 interface GenerateFlags {
   readonly chat?: string;
@@ -18,6 +19,7 @@ interface GenerateFlags {
   readonly seed: number;
   readonly stop: readonly string[];
   readonly context?: number;
+  readonly kvCache: KvCacheKind;
   readonly checkLayer?: number;
   readonly json?: boolean;
 }
@@ -42,6 +44,7 @@ export function register(program: Command): void {
     .option('--seed <s>', 'same seed, same text', wholeNumber(0), 0)
     .option('--stop <text...>', 'strings that end the reply', [])
     .option('--context <n>', "tokens of context; the model's maximum when left out", wholeNumber(1))
+    .addOption(kvCacheOption())
     .option(
       '--check-layer <n>',
       'debug: hold layer n (from 0) against the float64 reference in every pass, fail where they differ',
@@ -58,6 +61,7 @@ async function runGenerate(model: string, flags: GenerateFlags): Promise<void> {
   if (flags.system !== undefined && flags.chat === undefined) throw new Error('--system goes with --chat');
   const { engine, tokenizer } = await loadModel(model, {
     contextLength: flags.context,
+    kvCache: flags.kvCache,
     checkLayer: flags.checkLayer,
   });
   const generator = new TextGenerator(engine, tokenizer);

@@ -52,6 +52,13 @@ export function inspection({ format: _, ...manifest }: Manifest): Inspection {
   };
 }
 
+/** `F16`, `8 bits, F16`, `F16, tied` */
+function tableText({ denseDtype, embeddingBits, headBits, config }: Manifest): string {
+  const [embedding, head] = [embeddingBits, headBits].map((bits) => (bits ? `${bits} bits` : denseDtype));
+  if (config.tieWordEmbeddings) return `${embedding}, tied`;
+  return embedding === head ? `${embedding}` : `${embedding}, ${head}`;
+}
+
 /** The same for people. */
 function inspectionText(manifest: Manifest): string {
   const facts = inspection(manifest);
@@ -63,7 +70,7 @@ function inspectionText(manifest: Manifest): string {
     `activations     ${facts.modes.norm} behind norms, ${facts.modes.projection} in front of o and down`,
     `parameters      ${facts.parameters.toLocaleString('en-US')}`,
     `linears         ${facts.bitsPerLinearWeight.toFixed(3)} bits a weight, ${bytesText(bytes.linears)}`,
-    `embedding, head ${facts.denseDtype}${config.tieWordEmbeddings ? ', tied' : ''}`,
+    `embedding, head ${tableText(manifest)}`,
     `shape           ${config.numLayers} layers, hidden ${config.hiddenSize}, FFN ${config.intermediateSize}, vocabulary ${config.vocabSize}`,
     `attention       ${config.numHeads} heads of ${config.headDim}, ${config.numKvHeads} key-value heads (${group} to 1)`,
     `positions       ${config.maxPositionEmbeddings}, RoPE theta ${config.ropeTheta}, scaling ${config.ropeScaling?.type ?? 'none'}`,

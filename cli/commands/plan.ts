@@ -3,6 +3,7 @@ import { type Command, Option } from 'commander';
 import type { LlamaConfig } from '../../src/format/config';
 import { ConfigError } from '../../src/format/errors';
 import { parseHfConfig } from '../../src/format/hf-config';
+import type { KvCacheKind } from '../../src/format/kv-cache';
 import { type MemoryPlan, planMemory } from '../../src/format/memory-plan';
 import {
   type ReconstructMode,
@@ -11,7 +12,7 @@ import {
   schemeNames,
 } from '../../src/format/scheme';
 import { type ModelShapeName, modelShapes } from '../../src/format/shapes';
-import { wholeNumber } from '../options';
+import { kvCacheOption, tableBitsOption, wholeNumber } from '../options';
 import { bytesText, print, table } from '../text';
 
 interface PlanFlags {
@@ -20,6 +21,9 @@ interface PlanFlags {
   readonly context?: number;
   readonly actBits: '4' | '8';
   readonly reconstruct: ReconstructMode;
+  readonly embeddingBits: 8 | 16;
+  readonly headBits: 8 | 16;
+  readonly kvCache: KvCacheKind;
   readonly chunk: number;
   readonly json?: boolean;
 }
@@ -43,6 +47,9 @@ export function register(program: Command): void {
         .choices(reconstructModes)
         .default('pad'),
     )
+    .addOption(tableBitsOption('embedding'))
+    .addOption(tableBitsOption('head'))
+    .addOption(kvCacheOption())
     .option('--chunk <tokens>', 'tokens of one prefill pass', wholeNumber(1), 256)
     .option('--json', 'print the plan as JSON')
     .action(runPlan);
@@ -57,6 +64,9 @@ async function runPlan(flags: PlanFlags): Promise<void> {
     chunkTokens: Math.min(flags.chunk, config.maxPositionEmbeddings),
     actBits: flags.actBits === '8' ? 8 : 4,
     reconstruct: flags.reconstruct,
+    embeddingBits: flags.embeddingBits,
+    headBits: flags.headBits,
+    kvCache: flags.kvCache,
   });
   print(
     flags.json
@@ -92,7 +102,7 @@ function planText(shape: string, plan: MemoryPlan): string {
     return [name, bytesText(maxStorageBufferBindingSize), bytesText(maxBufferSize), fits ? 'yes' : 'no'];
   });
   return [
-    `${shape}, ${plan.scheme}${bits}, ${plan.contextLength} tokens of context, prefill in chunks of ${plan.chunkTokens}`,
+    `${shape}, ${plan.scheme}${bits}, ${plan.contextLength} tokens of context (${plan.kvCache}), prefill in chunks of ${plan.chunkTokens}`,
     '',
     `download: ${files.shards} shards, ${files.tensors} tensors, ${bytesText(files.downloadBytes)} (${files.downloadBytes} bytes)`,
     `GPU memory: ${bytesText(plan.gpuBytes)} (${plan.gpuBytes} bytes)`,

@@ -1,14 +1,16 @@
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { Evaluator } from '../../src/engine/evaluate';
+import type { KvCacheKind } from '../../src/format/kv-cache';
 import { loadModel } from '../load-model';
-import { wholeNumber } from '../options';
+import { kvCacheOption, wholeNumber } from '../options';
 import { progressBar } from '../progress';
 
 interface PplFlags {
   readonly text: readonly string[];
   readonly window: number;
   readonly maxWindows?: number;
+  readonly kvCache: KvCacheKind;
   readonly json?: boolean;
 }
 
@@ -21,7 +23,8 @@ export function register(program: Command): void {
     .requiredOption('--text <file...>', 'UTF-8 text files, read one after the other')
     .option('--window <n>', 'tokens per window, BOS included', wholeNumber(2), 1024)
     .option('--max-windows <n>', 'stop after so many windows', wholeNumber(1))
-    .option('--json', 'print {"ppl","tokens","windows","scheme"}')
+    .addOption(kvCacheOption())
+    .option('--json', 'print {"ppl","tokens","windows","scheme","kvCache"}')
     .action(runPpl);
 }
 
@@ -33,6 +36,7 @@ async function runPpl(model: string, flags: PplFlags): Promise<void> {
   const { engine, tokenizer, scheme } = await loadModel(model, {
     contextLength: flags.window,
     chunkTokens: 128,
+    kvCache: flags.kvCache,
   });
   const texts = await Promise.all(flags.text.map((file) => readFile(file, 'utf8')));
   const ids = texts.flatMap((text) => tokenizer.encodeText(text, { addBos: false }));
@@ -58,7 +62,7 @@ async function runPpl(model: string, flags: PplFlags): Promise<void> {
   const ppl = Math.exp(sum / tokens);
   if (!Number.isFinite(ppl)) throw new Error(`the perplexity is not finite (mean NLL ${sum / tokens})`);
   const line = flags.json
-    ? JSON.stringify({ ppl, tokens, windows, scheme })
+    ? JSON.stringify({ ppl, tokens, windows, scheme, kvCache: flags.kvCache })
     : `perplexity ${ppl.toFixed(4)} over ${tokens} tokens (${scheme})`;
   process.stdout.write(`${line}\n`);
 }

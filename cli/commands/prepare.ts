@@ -11,7 +11,7 @@ import {
   weightMethods,
 } from '../../src/quantize/prepare';
 import { compensateHelp, compensationRun, parseCompensation } from '../compensation';
-import { numberBetween, wholeNumber } from '../options';
+import { numberBetween, tableBitsOption, wholeNumber } from '../options';
 import { progressBar } from '../progress';
 
 type Flags = Omit<PrepareOptions, 'checkpoint' | 'compensation'> & {
@@ -65,6 +65,8 @@ export function register(program: Command): void {
     )
     .option('--alpha <a>', 'outliers are above mean + a standard deviations', positive, preset.alpha)
     .addOption(clipLoss.choices(clipLosses))
+    .addOption(tableBitsOption('embedding'))
+    .addOption(tableBitsOption('head'))
     .option('--hadamard', 'rotate weights and the input of down_proj by Hadamard matrices')
     .addOption(
       new Option('--weights <method>', 'how weights are rounded (gptq with --calibration)').choices(

@@ -1,13 +1,15 @@
 import type { Command } from 'commander';
+import type { KvCacheKind } from '../../src/format/kv-cache';
 import { createHttpServer } from '../http-server';
 import { createEngine } from '../node-engine';
-import { wholeNumber } from '../options';
+import { kvCacheOption, wholeNumber } from '../options';
 import { print } from '../text';
 
 interface ServeFlags {
   readonly host: string;
   readonly port: number;
   readonly context?: number;
+  readonly kvCache: KvCacheKind;
   readonly apiKey?: string;
   readonly cors?: string;
 }
@@ -25,13 +27,14 @@ export function register(program: Command): void {
     )
     .option('--port <port>', '0 picks a free one', wholeNumber(0), 8080)
     .option('--context <n>', "tokens of context; the model's maximum when left out", wholeNumber(1))
+    .addOption(kvCacheOption())
     .option('--api-key <key>', 'ask for it as a bearer token (default: $MERGEQUANT_API_KEY)')
     .option('--cors <origin>', 'let web pages of this origin ask; * lets all')
     .action(runServe);
 }
 
 async function runServe(model: string, flags: ServeFlags): Promise<void> {
-  const { info, chat } = await createEngine({ model, contextLength: flags.context });
+  const { info, chat } = await createEngine({ model, contextLength: flags.context, kvCache: flags.kvCache });
   const apiKey = flags.apiKey ?? process.env.MERGEQUANT_API_KEY;
   const server = createHttpServer({
     completions: chat.completions,

@@ -1,4 +1,5 @@
 /** Autoregressive generation on one model: chunked prefill, decode with tokens in flight, a KV cache kept across replies. */
+import type { KvCacheKind } from '../format/kv-cache';
 import { chunkTokensFor } from '../format/memory-plan';
 import { BufferArena, GpuMemoryError } from '../gpu/arena';
 import type { Gpu } from '../gpu/gpu';
@@ -36,6 +37,8 @@ export interface EngineOptions {
   readonly contextLength?: number;
   /** Prompt tokens of the largest prefill pass; what suits the device when left out. */
   readonly chunkTokens?: number;
+  /** How keys and values are kept: `int8` and `int4` take a half and a quarter of the memory of `f16`, the default. */
+  readonly kvCache?: KvCacheKind;
 }
 
 /** What a finished (or cancelled) reply leaves behind. */
@@ -102,19 +105,23 @@ export class Engine {
 
   /**
    * Allocates cache and scratch and compiles all pipelines.
-   * @throws GpuMemoryError, ShaderError
+   * @throws GpuMemoryError, ShaderError, InvalidRequestError when a layer is to be checked behind a cache with codes
    */
   static async create(gpu: Gpu, weights: ModelWeights, options: EngineOptions = {}): Promise<Engine> {
     const { config } = weights.layout;
     const contextLength = options.contextLength ?? config.maxPositionEmbeddings;
     const { software } = gpu.caps;
+    const { kvCache = 'f16' } = options;
+    if (weights.checked && kvCache !== 'f16') {
+      throw new InvalidRequestError(`the layer check reads a KV cache of kind f16, got ${kvCache}`);
+    }
     const most = software ? firstPassTokens : chunkTokensFor(gpu.device.limits.maxStorageBufferBindingSize);
     const chunkTokens = Math.min(options.chunkTokens ?? most, contextLength);
     const arena = new BufferArena(gpu.device);
     const context: KernelContext = { gpu, pipelines: PipelineCache.of(gpu), arena };
     gpu.device.pushErrorScope('out-of-memory');
     try {
-      const scratch = createScratch(arena, weights, contextLength, chunkTokens, software);
+      const scratch = createScratch(arena, weights, contextLength, chunkTokens, { software, kvCache });
       const sampler: SamplerBuffers = {
         counts: arena.create('counts', 4 * config.vocabSize, { category: 'scratch' }),
         history: arena.create('history', 4 * contextLength, { category: 'scratch' }),
@@ -355,7 +362,7 @@ export class Engine {
       }
       const id = await this.#reader.next();
       if (id === noToken) throw new NonFiniteLogitsError(promptIds.length + received - 1);
-      await this.#tellLogprobs(id, options);
+      if (this.#logits) await this.#tellLogprobs(this.#logits, id, options);
       if (received + 1 === issued) unfed = id;
       else this.#cached.push(id); // a pass that feeds it has been submitted
       constraint?.accept(id);
@@ -366,9 +373,9 @@ export class Engine {
     return most < maxTokens ? 'context' : 'length';
   }
 
-  async #tellLogprobs(id: number, { onLogprobs, topLogprobs = 0 }: GenerateOptions): Promise<void> {
-    const tell = (data: ArrayBuffer) => drawnLogprobs(new Float32Array(data), id, topLogprobs);
-    if (this.#logits) onLogprobs?.(await this.#logits.next(tell));
+  async #tellLogprobs(queue: ReadbackQueue, id: number, options: GenerateOptions): Promise<void> {
+    const { onLogprobs, topLogprobs = 0 } = options;
+    onLogprobs?.(await queue.next((data) => drawnLogprobs(new Float32Array(data), id, topLogprobs)));
   }
 }
 

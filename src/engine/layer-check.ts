@@ -3,7 +3,9 @@
  * generate, for the pass's last token. The weights of the reference are the artifact's, kept as they were uploaded, so that
  * a wrong weight on the GPU shows as well as a wrong kernel.
  */
+import type { LlamaConfig } from '../format/config';
 import { f16BitsToF32 } from '../format/half';
+import { kvRowBytes } from '../format/kv-cache';
 import { qkvRows } from '../format/tensors';
 import { encodeOp, type LayerPoint, type Op } from '../kernels/op';
 import { ropeTable } from '../kernels/rope-table';
@@ -72,7 +74,7 @@ export class LayerCheck {
   encode(encoder: GPUCommandEncoder, ops: readonly Op[], numTokens: number, length: number): void {
     const { layer, layout } = this.#reference;
     const { hiddenSize, intermediateSize, numKvHeads, headDim } = layout.config;
-    const cacheBytes = 2 * numKvHeads * length * headDim * 2;
+    const cacheBytes = 2 * numKvHeads * length * kvRowBytes(headDim, 'f16');
     const size = 4 * (3 * hiddenSize + qkvRows(layout.config) + intermediateSize) + cacheBytes;
     const staging = this.device.createBuffer({ label: 'layer check', size, usage: 0x1 | 0x8 }); // MAP_READ | COPY_DST
     let at = 0;
@@ -106,11 +108,12 @@ export class LayerCheck {
     const { numKvHeads, headDim } = this.#reference.layout.config;
     const { kvCache, contextLength } = this.scratch;
     const { keys, values } = kvCache[this.#reference.layer]!;
-    const headBytes = length * headDim * 2;
+    const rowBytes = kvRowBytes(headDim, 'f16');
+    const headBytes = length * rowBytes;
     let at = start;
     for (const cache of [keys, values]) {
       for (let head = 0; head < numKvHeads; head++) {
-        encoder.copyBufferToBuffer(cache, head * contextLength * headDim * 2, staging, at, headBytes);
+        encoder.copyBufferToBuffer(cache, head * contextLength * rowBytes, staging, at, headBytes);
         at += headBytes;
       }
     }
@@ -156,9 +159,10 @@ export class LayerCheck {
       floats(D),
     ];
     const cached = f16BitsToF32(new Uint16Array(copied, at));
-    const rows = numKvHeads * length * headDim;
-    const keys = cacheRows(cached.subarray(0, rows), numKvHeads, length);
-    const values = cacheRows(cached.subarray(rows), numKvHeads, length);
+    const stride = kvRowBytes(headDim, 'f16') / 2;
+    const rows = numKvHeads * length * stride;
+    const keys = cacheRows(cached.subarray(0, rows), layout.config, length);
+    const values = cacheRows(cached.subarray(rows), layout.config, length);
     const position = length - 1;
     const compare = (what: string, found: Float64Array, expected: Bounded) =>
       this.#compare(what, position, found, expected);
@@ -190,13 +194,17 @@ export class LayerCheck {
 /** Numbers below float32's normal range may become 0. */
 const smallest = 2 ** -126;
 
-/** [Hkv, length, Dh] as rows of positions [length][Hkv·Dh]. */
-function cacheRows(cache: Float32Array, numKvHeads: number, length: number): Float64Array[] {
-  const headDim = cache.length / (numKvHeads * length);
+/** [Hkv, length, Dh and padding] as rows of positions [length][Hkv·Dh]. */
+function cacheRows(
+  cache: Float32Array,
+  { numKvHeads, headDim }: Pick<LlamaConfig, 'numKvHeads' | 'headDim'>,
+  length: number,
+): Float64Array[] {
+  const stride = cache.length / (numKvHeads * length);
   return Array.from({ length }, (_, t) =>
     Float64Array.from({ length: numKvHeads * headDim }, (_, i) => {
       const head = Math.floor(i / headDim);
-      return cache[(head * length + t) * headDim + (i % headDim)]!;
+      return cache[(head * length + t) * stride + (i % headDim)]!;
     }),
   );
 }

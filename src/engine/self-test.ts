@@ -4,6 +4,7 @@
  * it writes a plausible-looking wrong reply.
  */
 import type { LlamaConfig } from '../format/config';
+import type { KvCacheKind } from '../format/kv-cache';
 import type { LayerSpec, QuantSpec } from '../format/manifest';
 import { schemeModes } from '../format/scheme';
 import { type ModelLayout, paddedInputs } from '../format/tensors';
@@ -33,12 +34,18 @@ const decodedTokens = 4;
 /**
  * Runs prefill, decode and the samplers of a small model like `layout` on this GPU.
  * @param contextLength of the engine that will be used: it decides between attention kernels.
+ * @param kvCache of that engine
  * @throws SelfTestError naming what differs
  */
-export async function selfTest(gpu: Gpu, layout: ModelLayout, contextLength: number): Promise<void> {
+export async function selfTest(
+  gpu: Gpu,
+  layout: ModelLayout,
+  contextLength: number,
+  kvCache: KvCacheKind = 'f16',
+): Promise<void> {
   const small = smallLayout(layout, contextLength);
   const model = loudModel(small);
-  const engine = await Engine.create(gpu, await uploadModel(gpu, model), { chunkTokens: 16 });
+  const engine = await Engine.create(gpu, await uploadModel(gpu, model), { chunkTokens: 16, kvCache });
   try {
     const first = await generate(engine, promptIds, 1, greedy);
     await checkLogits('logits after a prompt', engine, model, promptIds, first);
@@ -91,7 +98,7 @@ async function checkLogits(
   drawn: readonly number[],
 ): Promise<void> {
   const found = await readLogits(engine);
-  const expected = forwardRef(model.layout, model.reference, ids).at(-1)!;
+  const expected = forwardRef(model.layout, model.reference, ids, engine.scratch.kvCacheKind).at(-1)!;
   compare(what, expected, found, toleranceOf(model.layout));
   checkEqual(`the greedy token of ${what}`, [drawn.at(-1)!], [indexOfLargest(found)]);
 }
@@ -154,7 +161,7 @@ async function readLogits({ gpu: { device }, scratch: { logits }, weights }: Eng
 function loudModel(layout: ModelLayout): RandomModel {
   const model = randomModel(layout, 11);
   for (const [name, values] of model.reference) {
-    if (!name.endsWith('.scale')) continue;
+    if (!/^layers\..*\.scale$/.test(name)) continue;
     // these very arrays are uploaded, too: only float16 has a copy of its own
     for (let i = 0; i < values.length; i++) values[i] = 5 * values[i]!;
   }
@@ -162,7 +169,8 @@ function loudModel(layout: ModelLayout): RandomModel {
 }
 
 /** One layer with everything that chooses a kernel as in `layout`, and everything else small. */
-function smallLayout({ config, scheme, quant, denseDtype }: ModelLayout, contextLength: number): ModelLayout {
+function smallLayout(layout: ModelLayout, contextLength: number): ModelLayout {
+  const { config, scheme, quant, denseDtype, embeddingBits, headBits } = layout;
   const numHeads = Math.min(2, config.numHeads / config.numKvHeads);
   const small: LlamaConfig = {
     ...config,
@@ -178,7 +186,8 @@ function smallLayout({ config, scheme, quant, denseDtype }: ModelLayout, context
     bosTokenId: 1,
     eosTokenIds: [2],
   };
-  return { config: small, scheme, denseDtype, quant: quant && smallQuant(quant, scheme, small.hiddenSize) };
+  const dtypes = { denseDtype, embeddingBits, headBits };
+  return { config: small, scheme, ...dtypes, quant: quant && smallQuant(quant, scheme, small.hiddenSize) };
 }
 
 function smallQuant(quant: QuantSpec, scheme: ModelLayout['scheme'], hiddenSize: number): QuantSpec {

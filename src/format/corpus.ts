@@ -110,6 +110,20 @@ export const badManifests: readonly BadManifest[] = [
     message: /groupSize: expected null or a multiple of 32 up to 131072/,
   },
   { name: 'a grid of unknown kind', path: 'quant.weightGrid', value: { size: 128 }, message: /weightGrid/ },
+  { name: '4-bit embeddings', path: 'embeddingBits', value: 4, message: /embeddingBits/ },
+  { name: 'head bits as text', path: 'headBits', value: '8', message: /headBits/ },
+  {
+    name: '8-bit embeddings in version 1',
+    path: 'embeddingBits',
+    value: 8,
+    message: /version: expected 2, which embeddingBits belongs to/,
+  },
+  {
+    name: 'an 8-bit head in version 1',
+    path: 'headBits',
+    value: 8,
+    message: /version: expected 2, which headBits belongs to/,
+  },
   { name: 'inputs not padded', path: 'quant.layers[0].attnInputs', value: 65, message: /attnInputs/ },
   {
     name: 'inputs beyond any gather',

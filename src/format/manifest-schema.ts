@@ -78,6 +78,8 @@ export const manifestSchema = v.strictObject({
   scheme: v.picklist(schemeNames),
   quant: v.nullable(quant),
   denseDtype: v.picklist(['F16', 'F32']),
+  embeddingBits: v.optional(v.literal(8)),
+  headBits: v.optional(v.literal(8)),
   maxTensorBytes: count,
   shards: v.pipe(
     v.array(fileEntry),

@@ -64,6 +64,10 @@ export interface Manifest {
   /** null for `fp16`. */
   readonly quant: QuantSpec | null;
   readonly denseDtype: DenseDtype;
+  /** The embedding is stored as bytes with a scale a row instead (version 2). Left out: in `denseDtype`. */
+  readonly embeddingBits?: 8 | undefined;
+  /** Likewise the head, where it is not tied to the embedding. */
+  readonly headBits?: 8 | undefined;
   /** Largest byte length of one stored tensor; larger matrices are stored in row blocks. */
   readonly maxTensorBytes: number;
   /** Safetensors shards in order. */

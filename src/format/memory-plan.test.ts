@@ -24,7 +24,7 @@ describe('Llama-2-7B at 2048 tokens', () => {
       'kv-cache': 2 * 2 * 32 * 2048 * 4096,
       scratch:
         4 * 256 * (1 + 2 * 4096 + 12288 + 11008 / 4 + 2) +
-        4 * (2 * 11008 + 8 * 32 * 130 + 2048 * 128 + 4096 + 32000),
+        4 * (2 * 11008 + 8 * 32 * 132 + 2048 * 128 + 4096 + 32000),
     });
     expect(plan.gpuBytes).toBe(Object.values(plan.bytesByCategory).reduce((a, b) => a + b, 0));
     expect(plan.gpuBytes / GiB).toBeGreaterThan(4.5);
@@ -46,6 +46,30 @@ describe('Llama-2-7B at 2048 tokens', () => {
     expect(plan.files.shards * 64 * MiB).toBeLessThan(payload * 1.4);
   });
 });
+
+test.each([
+  { kvCache: 'int8', most: 3.87 },
+  { kvCache: 'int4', most: 3.6 },
+] as const)(
+  '$kvCache keys and values, 8-bit embedding and head: at most $most GiB at 2048 tokens',
+  ({ kvCache, most }) => {
+    const plan = planMemory({
+      config: llama7b,
+      scheme: 'mergequant',
+      contextLength: 2048,
+      kvCache,
+      embeddingBits: 8,
+      headBits: 8,
+    });
+    expect(plan.bytesByCategory.embeddings).toBe(2 * 32000 * (4096 + 4));
+    // a row of 128 elements and a word for its step and minimum
+    const row = kvCache === 'int8' ? 128 : 64;
+    expect(plan.bytesByCategory['kv-cache']).toBe(2 * 32 * 32 * 2048 * (row + 4));
+    expect(plan.gpuBytes / GiB).toBeLessThan(most);
+    const floats = planMemory({ config: llama7b, scheme: 'mergequant', contextLength: 2048 });
+    expect(floats.files.downloadBytes - plan.files.downloadBytes).toBeGreaterThan(2 * 32000 * 4092 - 1000);
+  },
+);
 
 test('merged norms add columns: 4160 inputs in place of 4096', () => {
   const plan = planMemory({ config: llama7b, scheme: 'mergequant', contextLength: 2048 });

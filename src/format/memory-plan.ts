@@ -1,6 +1,7 @@
 /** What a model will take: files to download, bytes on the GPU by buffer, and the largest binding. */
 import type { LlamaConfig } from './config';
 import { FormatError } from './errors';
+import { type KvCacheKind, kvCacheBytes, kvScalesBytes } from './kv-cache';
 import type { DenseDtype, QuantSpec } from './manifest';
 import { buildSafetensorsHeader } from './safetensors';
 import { type ActBits, type ReconstructMode, type SchemeName, schemeModes, type WeightBits } from './scheme';
@@ -35,6 +36,11 @@ export interface PlanOptions {
   readonly reconstruct?: ReconstructMode;
   /** Default F16. */
   readonly denseDtype?: DenseDtype;
+  /** Embedding and head as bytes with a scale a row; left out or 16: in `denseDtype`. */
+  readonly embeddingBits?: 8 | 16;
+  readonly headBits?: 8 | 16;
+  /** How keys and values are kept; default `f16`. */
+  readonly kvCache?: KvCacheKind;
   /** Tokens of one prefill pass; default 256. */
   readonly chunkTokens?: number;
   /** Weights with more bytes than this are split by rows; default 128 MiB, what every WebGPU device binds. */
@@ -63,9 +69,13 @@ export interface DeviceLimits {
 export interface MemoryPlan {
   readonly scheme: SchemeName;
   readonly actBits: ActBits | null;
+  readonly weightBits: WeightBits | null;
   readonly contextLength: number;
   readonly chunkTokens: number;
   readonly denseDtype: DenseDtype;
+  readonly embeddingBits: 8 | undefined;
+  readonly headBits: 8 | undefined;
+  readonly kvCache: KvCacheKind;
   readonly files: { readonly shards: number; readonly tensors: number; readonly downloadBytes: number };
   readonly buffers: readonly PlanBuffer[];
   readonly bytesByCategory: Readonly<Record<PlanCategory, number>>;
@@ -88,7 +98,6 @@ export function chunkTokensFor(bindingBytes: number): number {
 const defaultBindingBytes = 128 * MiB;
 /** Columns that splitting strong channels adds, as part of D: the upper end of what is expected. */
 const assumedGrowth = 0.015;
-const cacheElementBytes = 2; // float16
 
 /** WebGPU's guaranteed limits, and what adapters were seen to offer in Chromium. */
 export const knownLimits: readonly DeviceLimits[] = [
@@ -107,25 +116,34 @@ export const knownLimits: readonly DeviceLimits[] = [
 
 /** @throws FormatError if the context or the chunk has no sensible length */
 export function planMemory(options: PlanOptions): MemoryPlan {
-  const { config, scheme, contextLength, denseDtype = 'F16', chunkTokens = defaultChunkTokens } = options;
+  const { config, scheme, contextLength, denseDtype = 'F16', kvCache = 'f16' } = options;
+  const { chunkTokens = defaultChunkTokens } = options;
   checkLength('context length', contextLength, config.maxPositionEmbeddings);
   checkLength('chunk', chunkTokens, config.maxPositionEmbeddings);
   const bindingBytes = options.bindingBytes ?? defaultBindingBytes;
   const quant = options.quant === undefined ? assumedQuant(options) : options.quant;
-  const layout: ModelLayout = { config, scheme, quant, denseDtype };
+  const bits = (wanted: 8 | 16 | undefined) => (wanted === 8 ? wanted : undefined);
+  const tables = {
+    embeddingBits: bits(options.embeddingBits),
+    headBits: config.tieWordEmbeddings ? undefined : bits(options.headBits),
+  };
+  const layout: ModelLayout = { config, scheme, quant, denseDtype, ...tables };
   const weights = weightBuffers(layout, bindingBytes);
   const buffers = [
     ...weights,
-    ...cacheBuffers(config, contextLength),
+    ...cacheBuffers(config, contextLength, kvCache),
     ...scratchBuffers(layout, contextLength, chunkTokens),
   ];
   const largest = buffers.reduce((most, buffer) => (buffer.largestBytes > most.largestBytes ? buffer : most));
   return {
     scheme,
     actBits: quant?.actBits ?? null,
+    weightBits: quant?.weightBits ?? null,
     contextLength,
     chunkTokens,
     denseDtype,
+    ...tables,
+    kvCache,
     files: planFiles(layout),
     buffers,
     bytesByCategory: categoryBytes(buffers),
@@ -228,16 +246,20 @@ function weightBuffers(layout: ModelLayout, bindingBytes: number): PlanBuffer[] 
   return [...groups.values()];
 }
 
-/** Keys and values of each layer: float16 [Hkv, context, Dh]. */
-function cacheBuffers(config: LlamaConfig, contextLength: number): PlanBuffer[] {
-  const bytes = bufferBytes(config.numKvHeads * contextLength * config.headDim * cacheElementBytes);
-  return ['keys', 'values'].map((name) => ({
-    label: `layers.*.${name}`,
-    category: 'kv-cache',
-    count: config.numLayers,
-    largestBytes: bytes,
-    totalBytes: bytes * config.numLayers,
-  }));
+/** Keys and values of each layer, and steps and minima of both where they are codes. */
+function cacheBuffers(config: LlamaConfig, contextLength: number, kind: KvCacheKind): PlanBuffer[] {
+  const bytes = { keys: kvCacheBytes(config, contextLength, kind), values: 0, kv_scales: 0 };
+  bytes.values = bytes.keys;
+  bytes.kv_scales = kvScalesBytes(config, contextLength, kind);
+  return Object.entries(bytes)
+    .filter(([, count]) => count > 0)
+    .map(([name, count]) => ({
+      label: `layers.*.${name}`,
+      category: 'kv-cache',
+      count: config.numLayers,
+      largestBytes: bufferBytes(count),
+      totalBytes: bufferBytes(count) * config.numLayers,
+    }));
 }
 
 /** What one pass over a chunk of T tokens works in. */
@@ -253,7 +275,7 @@ function scratchBuffers(layout: ModelLayout, contextLength: number, T: number): 
     gate_up: (layout.quant && !layout.quant.hadamard && !layout.quant.weightGrid ? 1 : T) * 2 * F,
     q: (T * largestInputs(layout)) / 4, // 8-bit lanes
     qmeta: 2 * T,
-    partials: numHeads * Math.ceil(contextLength / pieceKeys) * (headDim + 2), // one token's
+    partials: numHeads * Math.ceil(contextLength / pieceKeys) * (4 * Math.ceil(headDim / 4) + 4), // one token's
     rope: contextLength * headDim,
     last_normed: D,
     logits: vocabSize,

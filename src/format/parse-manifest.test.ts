@@ -1,9 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { ManifestError } from './errors';
-import { tinyManifest } from './manifest-fixture';
+import type { FileEntry, Manifest } from './manifest';
+import { tinyLayout, tinyManifest } from './manifest-fixture';
 import { expectedStoredTensors, parseManifest } from './parse-manifest';
 import { type SchemeName, schemeNames } from './scheme';
+import { storedTensors, tensorSpecs } from './tensors';
 
 type Path = readonly (string | number)[];
 
@@ -16,6 +18,18 @@ function withValue(path: Path, value: unknown, scheme: SchemeName = 'mergequant'
   if (value === undefined) delete node[last];
   else node[last] = value;
   return manifest;
+}
+
+/** The tiny manifest in version 2 with these bits, and shards of the length that they make. */
+function withTables(tables: Pick<Manifest, 'embeddingBits' | 'headBits'>) {
+  const manifest = { ...tinyManifest('mergequant'), version: 2, ...tables };
+  const layout = { ...tinyLayout('mergequant'), ...tables };
+  const bytes = storedTensors(tensorSpecs(layout), layout.maxTensorBytes).reduce(
+    (sum, t) => sum + t.bytes,
+    0,
+  );
+  const [shard] = manifest.shards as FileEntry[];
+  return { ...manifest, shards: [{ ...shard!, bytes: bytes + 100 }] } as Record<string, unknown>;
 }
 
 test.each(schemeNames)('a good %s manifest parses to itself', (scheme) => {
@@ -33,6 +47,30 @@ test.each([{ groupSize: null }, { groupSize: 32 }, { groupSize: 128 }])('3-bit w
   const groups = grid.groupSize === null ? 1 : Math.ceil(192 / grid.groupSize);
   expect(tensors.get('layers.0.down.grid')!.tensor).toMatchObject({ dtype: 'U32', shape: [64, groups] });
   expect(tensors.has('layers.0.down.scale')).toBe(false);
+});
+
+test('embedding and head as bytes, with a scale a row', () => {
+  const manifest = withTables({ embeddingBits: 8, headBits: 8 });
+  const parsed = parseManifest(manifest, 'manifest.json');
+  expect(parsed).toMatchObject({ version: 2, embeddingBits: 8, headBits: 8 });
+  const tensors = expectedStoredTensors(parsed);
+  for (const name of ['embed', 'head']) {
+    expect(tensors.get(`${name}.weight`)!.tensor).toMatchObject({ dtype: 'I8', shape: [512, 64] });
+    expect(tensors.get(`${name}.scale`)!.tensor).toMatchObject({ dtype: 'F32', shape: [512] });
+  }
+  const floats = parseManifest(tinyManifest('mergequant'), 'manifest.json');
+  expect(expectedStoredTensors(floats).get('embed.weight')!.tensor.dtype).toBe('F16');
+});
+
+test.each([
+  ['a tied head', { tieWordEmbeddings: true }, /headBits: expected nothing where the embedding is the head/],
+  ['a hidden size of 66', { hiddenSize: 66 }, /hiddenSize: expected a multiple of 4 with embeddingBits 8/],
+])('%s with bytes is refused', (_, config, message) => {
+  const manifest = withTables({ embeddingBits: 8, headBits: 8 });
+  Object.assign(manifest.config as object, config);
+  const { quant } = manifest as { quant: { layers: object[] } };
+  for (const layer of quant.layers) Object.assign(layer, { attnInputs: 96, mlpInputs: 96 });
+  expect(() => parseManifest(manifest, 'm')).toThrow(message);
 });
 
 test('one group for a row that is too long for exact sums is refused', () => {

@@ -41,6 +41,7 @@ export function parseManifest(json: unknown, fileName: string): Manifest {
   const problem = configProblem(manifest.config);
   if (problem) fail(`config.${problem.field}`, problem.expected, problem.found);
   checkQuant(manifest, fail);
+  checkTables(manifest, fail);
   checkFiles(manifest, fail);
   checkTensorBytes(manifest, fail);
   return manifest;
@@ -100,6 +101,21 @@ function checkQuant(manifest: Manifest, fail: Fail): void {
   for (let layer = 0; layer < quant.layers.length; layer++) {
     checkSite(quant, layer, 'attn', config.hiddenSize, merged, fail);
     checkSite(quant, layer, 'mlp', config.hiddenSize, merged, fail);
+  }
+}
+
+/** Embedding and head as bytes. */
+function checkTables(manifest: Manifest, fail: Fail): void {
+  const { version, config } = manifest;
+  for (const key of ['embeddingBits', 'headBits'] as const) {
+    if (manifest[key] === undefined) continue;
+    if (version < 2) fail('version', `2, which ${key} belongs to`, version);
+    if (config.hiddenSize % 4 !== 0) {
+      fail('config.hiddenSize', `a multiple of 4 with ${key} 8`, config.hiddenSize);
+    }
+  }
+  if (config.tieWordEmbeddings && manifest.headBits !== undefined) {
+    fail('headBits', 'nothing where the embedding is the head', manifest.headBits);
   }
 }
 

@@ -4,7 +4,7 @@ import type { DenseDtype, LayerSpec, Manifest, QuantSpec } from './manifest';
 import { type SchemeName, schemeModes, type WeightBits } from './scheme';
 import { groupCount, levelWords } from './weight-grid';
 
-export type TensorDtype = 'F16' | 'F32' | 'U32' | 'I32';
+export type TensorDtype = 'F16' | 'F32' | 'U32' | 'I32' | 'I8';
 
 export interface TensorSpec {
   readonly name: string;
@@ -13,10 +13,13 @@ export interface TensorSpec {
 }
 
 /** What {@link tensorSpecs} needs of a manifest. */
-export type ModelLayout = Pick<Manifest, 'config' | 'scheme' | 'quant' | 'denseDtype'>;
+export type ModelLayout = Pick<
+  Manifest,
+  'config' | 'scheme' | 'quant' | 'denseDtype' | 'embeddingBits' | 'headBits'
+>;
 
 /** Bytes of one element. */
-export const dtypeBytes: Readonly<Record<TensorDtype, number>> = { F16: 2, F32: 4, U32: 4, I32: 4 };
+export const dtypeBytes: Readonly<Record<TensorDtype, number>> = { F16: 2, F32: 4, U32: 4, I32: 4, I8: 1 };
 
 export function tensorBytes(spec: Pick<TensorSpec, 'dtype' | 'shape'>): number {
   return spec.shape.reduce((product, size) => product * size, dtypeBytes[spec.dtype]);
@@ -35,20 +38,22 @@ export function paddedInputs(inputs: number): number {
 /**
  * All tensors of a model, unblocked, in storage order. Linears: `qkv` rows are q, then k, then v; `gate_up` interleaves its
  * rows (row 2f is gate f, row 2f + 1 is up f). Dense weights are [N, K]; packed weights are U32 [N, K'·bits/32] with F32
- * scales [N], or with U32 grid words [N, G] for G groups of a row.
+ * scales [N], or with U32 grid words [N, G] for G groups of a row. Embedding and head are dense, or I8 with F32 scales [V].
  */
 export function tensorSpecs(layout: ModelLayout): TensorSpec[] {
   const { config, scheme, quant, denseDtype } = layout;
-  const specs: TensorSpec[] = [
-    { name: 'embed.weight', dtype: denseDtype, shape: [config.vocabSize, config.hiddenSize] },
-  ];
+  const table = (name: string, bits: 8 | undefined): TensorSpec[] => {
+    const weight = { name: `${name}.weight`, shape: [config.vocabSize, config.hiddenSize] };
+    if (!bits) return [{ ...weight, dtype: denseDtype }];
+    const scale = { name: `${name}.scale`, dtype: 'F32' as const, shape: [config.vocabSize] };
+    return [{ ...weight, dtype: 'I8' }, scale];
+  };
+  const specs = table('embed', layout.embeddingBits);
   for (let layer = 0; layer < config.numLayers; layer++) {
     specs.push(...layerSpecs(config, scheme, quant, denseDtype, layer));
   }
   specs.push({ name: 'final_norm.weight', dtype: 'F32', shape: [config.hiddenSize] });
-  if (!config.tieWordEmbeddings) {
-    specs.push({ name: 'head.weight', dtype: denseDtype, shape: [config.vocabSize, config.hiddenSize] });
-  }
+  if (!config.tieWordEmbeddings) specs.push(...table('head', layout.headBits));
   return specs;
 }
 

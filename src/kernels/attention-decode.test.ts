@@ -1,10 +1,12 @@
 import { describe, expect, test } from 'vitest';
+import { type KvCacheKind, kvCacheKinds } from '../format/kv-cache';
 import { attentionPartialsBytes, attentionSplit } from './attention';
 import { attentionDecode } from './attention-decode';
+import { randomKvCache } from './kv-cache.ref';
 import { KernelShapeError } from './op';
 import { ropeAppend } from './rope-append';
 import { ropeTable } from './rope-table';
-import { expectEqualInts, KernelBench, normals, random } from './testing';
+import { expectEqualInts, KernelBench, normals } from './testing';
 
 interface Case {
   readonly numHeads: number;
@@ -27,39 +29,40 @@ const cases: readonly Case[] = [
 describe('attention_decode', async () => {
   const bench = await KernelBench.open({ software: false });
 
-  test.each(cases)(
-    'H=$numHeads/$numKvHeads Dh=$headDim at $position of $contextLength: bits of rope_append, then attention',
+  const kinds = kvCacheKinds.flatMap((kvCache) => cases.map((shape) => ({ ...shape, kvCache })));
+  test.each(kinds as (Case & { kvCache: KvCacheKind })[])(
+    '$kvCache H=$numHeads/$numKvHeads Dh=$headDim at $position of $contextLength: bits of rope_append, then attention',
     async (shape) => {
-      const { numHeads, numKvHeads, headDim, contextLength, position } = shape;
+      const { numHeads, numKvHeads, headDim, contextLength, position, kvCache } = shape;
       const { position: _, ...heads } = shape;
-      const words = (numKvHeads * contextLength * headDim) / 2;
       const partialWords = attentionPartialsBytes(shape, 1) / 4;
       const floats = normals((numHeads + 2 * numKvHeads) * headDim, 50);
       const table = bench.input(ropeTable({ headDim, ropeTheta: 10000, ropeScaling: null }, contextLength));
-      const next = random(51);
-      // halves of magnitude 1 to 2
-      const old = Uint32Array.from({ length: words }, () => ((next() * 2 ** 32) & 0x83ff83ff) | 0x3c003c00);
-      const buffers = () => {
-        const [keyCache, valueCache] = [bench.output(words), bench.output(words)];
-        bench.gpu.device.queue.writeBuffer(keyCache, 0, old);
-        bench.gpu.device.queue.writeBuffer(valueCache, 0, old);
-        return {
-          step: bench.step(1, position),
-          qkv: bench.input(floats),
-          keyCache,
-          valueCache,
-          partials: bench.output(partialWords),
-        };
+      const old = randomKvCache(kvCache, numKvHeads * contextLength, headDim, 51);
+      const filled = (words: Uint32Array<ArrayBuffer>) => {
+        const buffer = bench.output(words.length);
+        bench.gpu.device.queue.writeBuffer(buffer, 0, words);
+        return buffer;
       };
+      const buffers = () => ({
+        step: bench.step(1, position),
+        qkv: bench.input(floats),
+        keyCache: filled(old.keys),
+        valueCache: filled(old.values),
+        kvScales: filled(old.scales),
+        partials: bench.output(partialWords),
+      });
       const plain = buffers();
       const out = bench.output(numHeads * headDim);
       const [partial] = await attentionSplit(bench, { ...heads, ...plain, out });
       await bench.run([await ropeAppend(bench, { ...heads, ...plain, table }), partial], 1);
       const fused = buffers();
       await bench.run([await attentionDecode(bench, { ...heads, ...fused, table })], 1);
-      for (const name of ['keyCache', 'valueCache'] as const) {
+      const before = { keyCache: old.keys, valueCache: old.values, kvScales: old.scales };
+      for (const name of ['keyCache', 'valueCache', 'kvScales'] as const) {
+        const words = before[name].length;
         const expected = await bench.readOutput(plain[name], words);
-        expect(expected).not.toEqual(old); // something was appended
+        if (words > 0) expect(expected).not.toEqual(before[name]); // something was appended
         expectEqualInts(await bench.readOutput(fused[name], words), expected);
       }
       expectEqualInts(

@@ -3,6 +3,7 @@ import join from '../../shaders/attention_join.wgsl?raw';
 import piece from '../../shaders/attention_piece.wgsl?raw';
 import rope from '../../shaders/rope.wgsl?raw';
 import { type AttentionSplitArgs, loadsAhead, pieceCount, pieceKeys } from './attention';
+import { kvCacheSources, kvScaleBindings } from './kv-cache';
 import { type KernelContext, makeOp, type Op, requireShape } from './op';
 
 export interface AttentionDecodeArgs extends Omit<AttentionSplitArgs, 'out'> {
@@ -34,12 +35,13 @@ export function attentionDecode(context: KernelContext, args: AttentionDecodeArg
     pieces,
     scale: { f32: 1 / Math.sqrt(headDim) },
   });
-  const { step, qkv, table, keyCache, valueCache, partials } = args;
+  const { step, qkv, table, keyCache, valueCache, partials, kvCache = 'f16' } = args;
+  const scales = kvScaleBindings(args, label);
   return makeOp(context, {
     label,
-    source: [rope, join, piece, source].join('\n'),
-    constants: { LANES: pieceKeys(contextLength, headDim), ...loadsAhead(context, headDim) },
-    bindings: [params, step, qkv, table, keyCache, valueCache, partials],
+    source: [rope, ...kvCacheSources(kvCache, 'own'), join, piece, source].join('\n'),
+    constants: { LANES: pieceKeys(contextLength, headDim), ...loadsAhead(context, headDim, kvCache) },
+    bindings: [params, step, qkv, table, keyCache, valueCache, partials, ...scales],
     grid: () => [numHeads, 1, pieces],
   });
 }

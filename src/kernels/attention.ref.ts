@@ -7,13 +7,16 @@ export interface AttentionRefArgs {
   readonly qkv: Float32Array; // [T, (H + 2·Hkv)·Dh]
   readonly keys: Float64Array; // [Hkv, contextLength, Dh]
   readonly values: Float64Array; // [Hkv, contextLength, Dh]
+  /** What the rounding errors of a key's and a value's elements are relative to. */
+  readonly keyMagnitudes: Float64Array; // [Hkv, contextLength, Dh]
+  readonly valueMagnitudes: Float64Array; // [Hkv, contextLength, Dh]
 }
 
 export interface AttentionRef {
   readonly out: Float64Array; // [T, H·Dh]
-  /** Σ_j p_j·|v_j|: what the errors of the weighted sum are relative to. */
+  /** Σ_j p_j·(magnitude of v_j): what the errors of the weighted sum are relative to. */
   readonly magnitude: Float64Array; // [T, H·Dh]
-  /** Per token and head, max_j Σ_d |q_d·k_jd| / √Dh: what the errors of the scores are relative to. */
+  /** Per token and head, max_j Σ_d |q_d|·(magnitude of k_jd) / √Dh: what the errors of the scores are relative to. */
   readonly scoreMagnitude: Float64Array; // [T, H]
 }
 
@@ -33,16 +36,16 @@ export function attentionRef(args: AttentionRefArgs): AttentionRef {
 }
 
 function attendRef(args: AttentionRefArgs, t: number, h: number, ref: AttentionRef): void {
-  const { numHeads: H, numKvHeads, headDim: Dh, keys, values } = args;
+  const { numHeads: H, numKvHeads, headDim: Dh, keys, values, keyMagnitudes, valueMagnitudes } = args;
   const query = args.qkv.subarray((t * (H + 2 * numKvHeads) + h) * Dh).subarray(0, Dh);
   const first = Math.floor(h / (H / numKvHeads)) * args.contextLength;
   const scores = new Float64Array(args.position + t + 1);
   for (let j = 0; j < scores.length; j++) {
     let size = 0;
     for (let d = 0; d < Dh; d++) {
-      const product = (query[d]! * keys[(first + j) * Dh + d]!) / Math.sqrt(Dh);
-      scores[j]! += product;
-      size += Math.abs(product);
+      const q = query[d]! / Math.sqrt(Dh);
+      scores[j]! += q * keys[(first + j) * Dh + d]!;
+      size += Math.abs(q) * keyMagnitudes[(first + j) * Dh + d]!;
     }
     ref.scoreMagnitude[t * H + h] = Math.max(size, ref.scoreMagnitude[t * H + h]!);
   }
@@ -51,9 +54,8 @@ function attendRef(args: AttentionRefArgs, t: number, h: number, ref: AttentionR
   const total = weights.reduce((a, b) => a + b);
   weights.forEach((weight, j) => {
     for (let d = 0; d < Dh; d++) {
-      const term = (weight / total) * values[(first + j) * Dh + d]!;
-      ref.out[(t * H + h) * Dh + d]! += term;
-      ref.magnitude[(t * H + h) * Dh + d]! += Math.abs(term);
+      ref.out[(t * H + h) * Dh + d]! += (weight / total) * values[(first + j) * Dh + d]!;
+      ref.magnitude[(t * H + h) * Dh + d]! += (weight / total) * valueMagnitudes[(first + j) * Dh + d]!;
     }
   });
 }

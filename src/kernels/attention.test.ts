@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { type KvCacheKind, kvCacheKinds, kvRowBytes } from '../format/kv-cache';
 import {
   type AttentionSplitArgs,
   attention,
@@ -8,7 +9,7 @@ import {
   isTileable,
 } from './attention';
 import { attentionRef } from './attention.ref';
-import { halfValue, randomHalves } from './dense-layout.ref';
+import { decodeKvRef, randomKvCache } from './kv-cache.ref';
 import { KernelShapeError, type Op } from './op';
 import { capabilitySets, expectClose, expectEqualInts, KernelBench, normals } from './testing';
 
@@ -36,22 +37,26 @@ const shapes: Shape[] = [
 ];
 
 /** Random queries and a full random cache; positions that must not be seen hold NaN. */
-function makeInputs(shape: Shape, queryScale: number) {
+function makeInputs(shape: Shape, queryScale: number, kvCache: KvCacheKind = 'f16') {
   const { numTokens, position, numHeads, numKvHeads, headDim, contextLength } = shape;
-  const count = numKvHeads * contextLength * headDim;
-  const [keys, values] = [randomHalves(count, 1), randomHalves(count, 2)];
-  const seen = (i: number) => Math.floor(i / headDim) % contextLength < position + numTokens;
-  const hidden = (halves: Uint16Array<ArrayBuffer>) => halves.map((bits, i) => (seen(i) ? bits : 0x7e00));
+  const rows = numKvHeads * contextLength;
+  const cache = randomKvCache(kvCache, rows, headDim, 1);
+  const rowWords = kvRowBytes(headDim, kvCache) / 4;
+  const seen = (row: number) => row % contextLength < position + numTokens;
+  const hidden = (words: Uint32Array<ArrayBuffer>) =>
+    kvCache === 'f16' ? words.map((word, i) => (seen(Math.floor(i / rowWords)) ? word : 0x7e007e00)) : words;
   return {
+    kvCache,
     qkv: normals(numTokens * (numHeads + 2 * numKvHeads) * headDim, 3, queryScale),
-    keyCache: hidden(keys),
-    valueCache: hidden(values),
-    keys: Float64Array.from(keys, halfValue),
-    values: Float64Array.from(values, halfValue),
+    keyCache: hidden(cache.keys),
+    valueCache: hidden(cache.values),
+    kvScales: cache.scales.map((bits, row) => (seen(row % rows) ? bits : 0x7fc07fc0)),
+    keys: decodeKvRef(kvCache, cache.keys, cache.scales, headDim),
+    values: decodeKvRef(kvCache, cache.values, cache.scales.subarray(rows), headDim),
   };
 }
 
-type Inputs = Pick<ReturnType<typeof makeInputs>, 'qkv' | 'keyCache' | 'valueCache'>;
+type Inputs = Omit<ReturnType<typeof makeInputs>, 'keys' | 'values'>;
 
 describe.each(capabilitySets)('attention with $name', async ({ options }) => {
   const bench = await KernelBench.open(options);
@@ -64,6 +69,8 @@ describe.each(capabilitySets)('attention with $name', async ({ options }) => {
       qkv: bench.input(inputs.qkv),
       keyCache: bench.input(inputs.keyCache),
       valueCache: bench.input(inputs.valueCache),
+      kvCache: inputs.kvCache,
+      kvScales: inputs.kvCache === 'f16' ? null : bench.input(inputs.kvScales),
       out: bench.output(count),
     };
     const words = attentionPartialsBytes(shape, shape.numTokens) / 4;
@@ -81,11 +88,19 @@ describe.each(capabilitySets)('attention with $name', async ({ options }) => {
 
   function check(actual: Float32Array, shape: Shape, inputs: ReturnType<typeof makeInputs>) {
     const { numHeads, headDim } = shape;
-    const ref = attentionRef({ ...shape, ...inputs });
+    const { keys, values } = inputs;
+    const ref = attentionRef({
+      ...shape,
+      qkv: inputs.qkv,
+      keys: keys.elements,
+      values: values.elements,
+      keyMagnitudes: keys.magnitudes,
+      valueMagnitudes: values.magnitudes,
+    });
     // A score's error is at most (Dh/8 + 12) · 2^-24 of its magnitude (dots, four parts, scaled q), and so is the relative
     // error of exp(s - m) beside exp's own 3 + 2|x| ULP on |x| ≤ 2·magnitude; it counts twice, in l and in o. Then a piece
     // adds at most 256 terms in two stages, pieces (of 64 keys or more) join with a few operations each, and one division
-    // ends it.
+    // ends it. Codes and minima are added up apart, so that errors are relative to step·u + |minimum|.
     const pieces = Math.ceil((shape.position + shape.numTokens) / 64);
     expectClose(actual, ref.out, (_, i) => {
       const score = ref.scoreMagnitude[Math.floor(i / headDim)]!;
@@ -95,10 +110,11 @@ describe.each(capabilitySets)('attention with $name', async ({ options }) => {
     expect(actual.length).toBe(shape.numTokens * numHeads * headDim);
   }
 
-  test.each(shapes)(
-    'T=$numTokens at $position H=$numHeads/$numKvHeads Dh=$headDim context=$contextLength',
-    async (shape) => {
-      const inputs = makeInputs(shape, 1);
+  const cases = kvCacheKinds.flatMap((kvCache) => shapes.map((shape) => ({ ...shape, kvCache })));
+  test.each(cases)(
+    '$kvCache T=$numTokens at $position H=$numHeads/$numKvHeads Dh=$headDim context=$contextLength',
+    async ({ kvCache, ...shape }) => {
+      const inputs = makeInputs(shape, 1, kvCache);
       const looped = await run(shape, inputs, 'looped');
       check(looped, shape, inputs);
       expectEqualInts(await run(shape, inputs, 'split'), looped);
@@ -106,18 +122,21 @@ describe.each(capabilitySets)('attention with $name', async ({ options }) => {
     },
   );
 
-  test('logits far apart (beyond ±60) stay finite and exact enough', async () => {
-    const shape = { ...shapes[4]!, numTokens: 2 };
-    const inputs = makeInputs(shape, 80);
-    const looped = await run(shape, inputs, 'looped');
-    check(looped, shape, inputs);
-    expectEqualInts(await run(shape, inputs, 'split'), looped);
-    expectEqualInts(await run(shape, inputs, 'tiled'), looped);
-  });
+  test.each(kvCacheKinds)(
+    '%s: logits far apart (beyond ±60) stay finite and exact enough',
+    async (kvCache) => {
+      const shape = { ...shapes[4]!, numTokens: 2 };
+      const inputs = makeInputs(shape, 80, kvCache);
+      const looped = await run(shape, inputs, 'looped');
+      check(looped, shape, inputs);
+      expectEqualInts(await run(shape, inputs, 'split'), looped);
+      expectEqualInts(await run(shape, inputs, 'tiled'), looped);
+    },
+  );
 
-  test('a token has the same bits alone and in a chunk', async () => {
+  test.each(kvCacheKinds)('%s: a token has the same bits alone and in a chunk', async (kvCache) => {
     const chunk = { ...shapes[4]!, numTokens: 5, position: 253 };
-    const inputs = makeInputs(chunk, 1);
+    const inputs = makeInputs(chunk, 1, kvCache);
     const among = await run(chunk, inputs, 'looped');
     const qkvRow = (chunk.numHeads + 2 * chunk.numKvHeads) * chunk.headDim;
     const outRow = chunk.numHeads * chunk.headDim;

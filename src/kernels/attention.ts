@@ -3,9 +3,11 @@ import combineSource from '../../shaders/attention_combine.wgsl?raw';
 import join from '../../shaders/attention_join.wgsl?raw';
 import piece from '../../shaders/attention_piece.wgsl?raw';
 import tiledSource from '../../shaders/attention_tiled.wgsl?raw';
+import { type KvCacheKind, kvRowBytes } from '../format/kv-cache';
+import { type KvCacheArgs, kvCacheSources, kvScaleBindings } from './kv-cache';
 import { type KernelContext, makeOp, type Op, requireShape } from './op';
 
-export interface AttentionArgs {
+export interface AttentionArgs extends KvCacheArgs {
   readonly numHeads: number; // H
   readonly numKvHeads: number; // Hkv, divides H
   readonly headDim: number; // Dh, even, at most 256
@@ -13,14 +15,12 @@ export interface AttentionArgs {
   /** Step uniform: `numTokens`, `position`. */
   readonly step: GPUBuffer;
   readonly qkv: GPUBuffer; // [T, (H + 2·Hkv)·Dh] f32, q rotated
-  readonly keyCache: GPUBuffer; // [Hkv, contextLength, Dh/2] u32, two halves each
-  readonly valueCache: GPUBuffer; // [Hkv, contextLength, Dh/2] u32
   readonly out: GPUBuffer; // [T, H·Dh] f32
 }
 
 export interface AttentionSplitArgs extends AttentionArgs {
   /** Scratch of at least {@link attentionPartialsBytes} for the pass's T. */
-  readonly partials: GPUBuffer; // [T, H, pieces, Dh + 2] f32
+  readonly partials: GPUBuffer; // [T, H, pieces, partialElems(Dh)] f32
 }
 
 /**
@@ -32,9 +32,15 @@ export function pieceKeys(contextLength: number, headDim: number): number {
 }
 
 /** Loads in flight of a lane of an attention workgroup: hides memory's latency on a GPU, idles on a software adapter. */
-export function loadsAhead(context: KernelContext, headDim: number): Record<string, number> {
-  if (context.gpu.caps.software) return { CHUNKS_AHEAD: 1, KEYS_AHEAD: 1 };
-  return { CHUNKS_AHEAD: Math.min(4, Math.max(1, headDim >> 5)), KEYS_AHEAD: 8 };
+export function loadsAhead(
+  context: KernelContext,
+  headDim: number,
+  kind: KvCacheKind = 'f16',
+): Record<string, number> {
+  if (context.gpu.caps.software) return { LOADS_AHEAD: 1, SCORE_KEYS: 1, KEYS_AHEAD: 1 };
+  const rowLoads = kvRowBytes(headDim, kind) / 16;
+  const ahead = Math.min(4, Math.max(1, rowLoads >> 2)); // four lanes share a row
+  return { LOADS_AHEAD: ahead, SCORE_KEYS: Math.min(4, 8 / ahead), KEYS_AHEAD: 8 };
 }
 
 /** Pieces that the context is cut into; with one there is nothing to split. */
@@ -45,12 +51,17 @@ export function pieceCount({
   return Math.ceil(contextLength / pieceKeys(contextLength, headDim));
 }
 
+/** Floats of one piece's partial result: o[Dh], maximum and sum, from one 16-byte boundary to the next. */
+export function partialElems(headDim: number): number {
+  return Math.ceil(headDim / 4) * 4 + 4;
+}
+
 /** Bytes of the partials of {@link attentionSplit} for passes of up to `maxTokens` tokens (1 for decode). */
 export function attentionPartialsBytes(
   shape: Pick<AttentionArgs, 'numHeads' | 'headDim' | 'contextLength'>,
   maxTokens: number,
 ): number {
-  return 4 * maxTokens * shape.numHeads * pieceCount(shape) * (shape.headDim + 2);
+  return 4 * maxTokens * shape.numHeads * pieceCount(shape) * partialElems(shape.headDim);
 }
 
 /**
@@ -102,6 +113,7 @@ export function attentionTiled(context: KernelContext, args: AttentionArgs): Pro
   const { numHeads, numKvHeads, headDim, contextLength } = args;
   requireHeads(args, 'attention_tiled');
   requireShape(isTileable(args), 'attention_tiled', `headDim 128, got ${headDim}`);
+  const scales = kvScaleBindings(args, 'attention_tiled');
   const params = context.arena.uniform('attention_tiled.params', {
     H: numHeads,
     Hkv: numKvHeads,
@@ -110,8 +122,8 @@ export function attentionTiled(context: KernelContext, args: AttentionArgs): Pro
   });
   return makeOp(context, {
     label: 'attention_tiled',
-    source: `${join}\n${tiledSource}`,
-    bindings: [params, args.step, args.qkv, args.keyCache, args.valueCache, args.out],
+    source: [...kvCacheSources(args.kvCache ?? 'f16', 'read'), join, tiledSource].join('\n'),
+    bindings: [params, args.step, args.qkv, args.keyCache, args.valueCache, args.out, ...scales],
     grid: (numTokens) => [numHeads, Math.ceil(numTokens / tiledQueries), 1],
   });
 }
@@ -127,6 +139,8 @@ function attentionOp(context: KernelContext, args: AttentionArgs, partials: GPUB
   requireShape(evenAndSmall, 'attention', `an even headDim of at most 256, got ${headDim}`);
   requireHeads(args, 'attention');
   const pieces = pieceCount(args);
+  const kind = args.kvCache ?? 'f16';
+  const scales = kvScaleBindings(args, 'attention');
   const params = context.arena.uniform('attention.params', {
     H: numHeads,
     Hkv: numKvHeads,
@@ -137,14 +151,13 @@ function attentionOp(context: KernelContext, args: AttentionArgs, partials: GPUB
   });
   return makeOp(context, {
     label: partials ? 'attention_partial' : 'attention',
-    source: `${join}\n${piece}\n${source}`,
+    source: [...kvCacheSources(kind, 'read'), join, piece, source].join('\n'),
     constants: {
       LANES: pieceKeys(contextLength, headDim),
-      ...loadsAhead(context, headDim),
+      ...loadsAhead(context, headDim, kind),
       SPLIT: partials ? 1 : 0,
-      ALIGNED: headDim % 8 === 0 ? 1 : 0,
     },
-    bindings: [params, args.step, args.qkv, args.keyCache, args.valueCache, partials ?? args.out],
+    bindings: [params, args.step, args.qkv, args.keyCache, args.valueCache, partials ?? args.out, ...scales],
     grid: (numTokens) => [numHeads, numTokens, partials ? pieces : 1],
   });
 }

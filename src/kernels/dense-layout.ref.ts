@@ -1,5 +1,5 @@
 /** Random dense matrices with exactly known values, for references and tests. */
-import type { DenseDtype } from '../format/manifest';
+import type { MatrixDtype } from './dense-layout';
 import { normals, random } from './testing';
 
 /** The number an IEEE binary16 bit pattern stands for, exactly. Infinities and NaN are not expected. */
@@ -23,16 +23,25 @@ export function randomHalves(count: number, seed: number): Uint16Array<ArrayBuff
 export interface DenseMatrix {
   /** Unpadded row-major elements as stored. */
   readonly bytes: Uint8Array<ArrayBuffer>;
-  /** The same elements, exactly. */
+  /** The same elements, exactly; bytes times the scale of their row. */
   readonly values: Float64Array; // [rows, cols]
+  /** Of bytes alone. */
+  readonly scales: Float32Array<ArrayBuffer> | null; // [rows]
 }
 
 /** A random [rows, cols] matrix. */
-export function randomDense(rows: number, cols: number, dtype: DenseDtype, seed: number): DenseMatrix {
+export function randomDense(rows: number, cols: number, dtype: MatrixDtype, seed: number): DenseMatrix {
   if (dtype === 'F32') {
     const floats = normals(rows * cols, seed);
-    return { bytes: new Uint8Array(floats.buffer), values: Float64Array.from(floats) };
+    return { bytes: new Uint8Array(floats.buffer), values: Float64Array.from(floats), scales: null };
+  }
+  if (dtype === 'I8') {
+    const next = random(seed);
+    const codes = Int8Array.from({ length: rows * cols }, () => Math.floor(next() * 256) - 128);
+    const scales = Float32Array.from({ length: rows }, () => (0.5 + next()) / 64);
+    const values = Float64Array.from(codes, (code, i) => code * scales[Math.floor(i / cols)]!);
+    return { bytes: new Uint8Array(codes.buffer), values, scales };
   }
   const halves = randomHalves(rows * cols, seed);
-  return { bytes: new Uint8Array(halves.buffer), values: Float64Array.from(halves, halfValue) };
+  return { bytes: new Uint8Array(halves.buffer), values: Float64Array.from(halves, halfValue), scales: null };
 }

@@ -1,12 +1,15 @@
-/** How dense (float16 or float32) matrices lie in GPU buffers: rows padded with zeros to whole 16-byte words. */
+/** How dense (float16, float32 or int8) matrices lie in GPU buffers: rows padded with zeros to whole 16-byte words. */
 import type { DenseDtype } from '../format/manifest';
 import { requireShape } from './op';
 
-/** Bytes of one element. */
-const elementBytes: Readonly<Record<DenseDtype, number>> = { F16: 2, F32: 4 };
+/** What a matrix holds that is multiplied in float32: floats, or bytes with a scale a row. */
+export type MatrixDtype = DenseDtype | 'I8';
 
-/** Elements from one row of a [rows, cols] matrix to the next: cols rounded up to 8 halves or 4 floats. */
-export function denseStride(cols: number, dtype: DenseDtype): number {
+/** Bytes of one element. */
+export const elementBytes: Readonly<Record<MatrixDtype, number>> = { F16: 2, F32: 4, I8: 1 };
+
+/** Elements from one row of a [rows, cols] matrix to the next: cols rounded up to 8 halves, 4 floats or 16 bytes. */
+export function denseStride(cols: number, dtype: MatrixDtype): number {
   const wordElems = 16 / elementBytes[dtype];
   return Math.ceil(cols / wordElems) * wordElems;
 }
@@ -20,7 +23,7 @@ export function padRows(
   bytes: Uint8Array<ArrayBuffer>,
   rows: number,
   cols: number,
-  dtype: DenseDtype,
+  dtype: MatrixDtype,
 ): Uint8Array<ArrayBuffer> {
   const rowBytes = cols * elementBytes[dtype];
   const strideBytes = denseStride(cols, dtype) * elementBytes[dtype];

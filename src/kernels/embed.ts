@@ -1,7 +1,6 @@
 import source from '../../shaders/embed.wgsl?raw';
-import type { DenseDtype } from '../format/manifest';
-import { denseStride } from './dense-layout';
-import { foldGrid, type KernelContext, makeOp, type Op } from './op';
+import { denseStride, elementBytes, type MatrixDtype } from './dense-layout';
+import { foldGrid, type KernelContext, makeOp, type Op, requireShape } from './op';
 
 const workgroup = 64;
 
@@ -10,24 +9,28 @@ export interface EmbedArgs {
   /** The first vocabulary row of this block, and how many it holds. */
   readonly rowStart: number;
   readonly rows: number;
-  readonly dtype: DenseDtype;
+  readonly dtype: MatrixDtype;
   /** Step uniform: `numTokens`. */
   readonly step: GPUBuffer;
   readonly ids: GPUBuffer; // [T] u32
   readonly table: GPUBuffer; // [rows, denseStride(D)] of dtype
+  /** For I8. */
+  readonly scale?: GPUBuffer | null; // [V] f32
   readonly x: GPUBuffer; // [T, D] f32
 }
 
-/** Embedding gather of the tokens whose id lies in this block of rows; the others are left as they are. */
+/** Embedding gather of the tokens whose id lies in this block of rows; the others are left as they are. @throws KernelShapeError for I8 without scales */
 export function embed(context: KernelContext, args: EmbedArgs): Promise<Op> {
-  const { hiddenSize, rowStart, rows, dtype } = args;
+  const { hiddenSize, rowStart, rows, dtype, scale } = args;
+  requireShape(dtype !== 'I8' || Boolean(scale), 'embed', 'scales for a table of bytes');
   const stride = denseStride(hiddenSize, dtype);
   const params = context.arena.uniform('embed.params', { D: hiddenSize, rowStart, rows, stride });
   return makeOp(context, {
     label: 'embed',
     source,
-    constants: { WORKGROUP: workgroup, F16: dtype === 'F16' ? 1 : 0 },
-    bindings: [params, args.step, args.ids, args.table, args.x],
+    constants: { WORKGROUP: workgroup, ELEMENT_BYTES: elementBytes[dtype] },
+    // floats have no scales, but the layout wants a buffer
+    bindings: [params, args.step, args.ids, args.table, args.x, scale ?? args.table],
     grid: (numTokens) => [...foldGrid(Math.ceil((numTokens * hiddenSize) / workgroup)), 1],
   });
 }

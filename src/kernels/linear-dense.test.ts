@@ -28,7 +28,7 @@ const shapes: Shape[] = [
   { numTokens: 2, inputs: 1, outputs: 1 },
 ];
 const kinds: Kind[] = (['vector', 'matrix'] as const).flatMap((kind) =>
-  (['F16', 'F32'] as const).map((dtype) => ({ kind, dtype })),
+  (['F16', 'F32', 'I8'] as const).map((dtype) => ({ kind, dtype })),
 );
 
 describe.each(capabilitySets)('linear_dense with $name', async ({ options }) => {
@@ -54,12 +54,13 @@ describe.each(capabilitySets)('linear_dense with $name', async ({ options }) => 
       step: bench.step(numTokens),
     };
     const bias = shape.bias ? bench.input(normals(outputs, 4)) : null;
+    const scale = weight.scales && bench.input(weight.scales);
     const ops = [];
     for (let rowStart = 0; rowStart < outputs; rowStart += blockRows) {
       const rows = Math.min(blockRows, outputs - rowStart);
       const bytes = weight.bytes.slice(rowStart * rowBytes, (rowStart + rows) * rowBytes);
       const block = bench.input(padRows(bytes, rows, inputs, kind.dtype));
-      ops.push(await linearDense(bench, { ...shared, rows, rowStart, weight: block, bias }));
+      ops.push(await linearDense(bench, { ...shared, rows, rowStart, weight: block, scale, bias }));
     }
     await bench.run(ops, numTokens);
   }
@@ -75,7 +76,7 @@ describe.each(capabilitySets)('linear_dense with $name', async ({ options }) => 
     const start = shape.accumulate ? initial : null;
     const ref = linearDenseRef(x, weight.values, shape.inputs, bias, start);
     // An element passes at most K/4 additions (matrix: one per dot of four; vector: fewer, at least 16 chains) and about 20
-    // of dots, accumulators, lanes, bias and y, each with an error of 2^-24 of the sum of magnitudes.
+    // of dots, accumulators, lanes, scale, bias and y, each with an error of 2^-24 of the sum of magnitudes.
     const additions = shape.inputs / 4 + 20;
     expectClose(actual, ref.y, (_, i) => ref.magnitude[i]! * 2 ** -24 * additions + 1e-37);
   }
@@ -125,5 +126,7 @@ describe.each(capabilitySets)('linear_dense with $name', async ({ options }) => 
     expect(() => linearDense(bench, { kind: 'vector', dtype: 'F32', ...shape, ...buffers })).toThrow(
       KernelShapeError,
     );
+    const within = { ...shape, rowStart: 0, dtype: 'I8' as const };
+    expect(() => linearDense(bench, { kind: 'vector', ...within, ...buffers })).toThrow('expected scales');
   });
 });

@@ -2,8 +2,7 @@ import rowsSource from '../../shaders/linear_dense_rows.wgsl?raw';
 import matmulSource from '../../shaders/matmul_dense.wgsl?raw';
 import matvecSource from '../../shaders/matvec_dense.wgsl?raw';
 import matvecSubgroupSource from '../../shaders/matvec_dense_sg.wgsl?raw';
-import type { DenseDtype } from '../format/manifest';
-import { denseStride } from './dense-layout';
+import { denseStride, elementBytes, type MatrixDtype } from './dense-layout';
 import { foldGrid, type Grid, type KernelContext, makeOp, type Op, type OpSpec, requireShape } from './op';
 
 /** Invocations of a matvec workgroup, and rows of one in the version without subgroups. */
@@ -21,7 +20,7 @@ export interface LinearDenseArgs {
    * token the same bits whatever T is; the two add in different orders.
    */
   readonly kind: 'vector' | 'matrix';
-  readonly dtype: DenseDtype;
+  readonly dtype: MatrixDtype;
   readonly inputs: number; // K
   /** Rows of this block of the weight, and the first of them. */
   readonly rows: number;
@@ -31,6 +30,8 @@ export interface LinearDenseArgs {
   readonly step: GPUBuffer;
   readonly x: GPUBuffer; // [T, K] f32
   readonly weight: GPUBuffer; // [rows, denseStride(K)] of dtype
+  /** For I8: what a row's sum is multiplied by. */
+  readonly scale?: GPUBuffer | null; // [N] f32
   readonly bias: GPUBuffer | null; // [N] f32
   readonly y: GPUBuffer; // [T, N] f32
   /** Add to what y holds instead of replacing it. */
@@ -40,15 +41,16 @@ export interface LinearDenseArgs {
 }
 
 /**
- * y[:, rowStart … rowStart + rows] = x·weightᵀ (+ bias) (+ y) in float32.
- * @throws KernelShapeError when the block lies outside the outputs, or `singleRow` is asked of `matrix`
+ * y[:, rowStart … rowStart + rows] = x·weightᵀ (·scale) (+ bias) (+ y) in float32.
+ * @throws KernelShapeError for I8 without scales, when the block lies outside the outputs, or `singleRow` is asked of `matrix`
  */
 export function linearDense(context: KernelContext, args: LinearDenseArgs): Promise<Op> {
   const { inputs, rows, rowStart, outputs, singleRow = false } = args;
   const block = `rows ${rowStart} to ${rowStart + rows}`;
   requireShape(rowStart + rows <= outputs, 'linearDense', `${block} within ${outputs} outputs`);
   requireShape(!singleRow || args.kind === 'vector', 'linearDense', 'kind vector with singleRow');
-  const quads = denseStride(inputs, args.dtype) / (args.dtype === 'F16' ? 8 : 4);
+  requireShape(args.dtype !== 'I8' || Boolean(args.scale), 'linearDense', 'scales for a weight of bytes');
+  const quads = (denseStride(inputs, args.dtype) * elementBytes[args.dtype]) / 16;
   const params = { K: inputs, rows, rowStart, N: outputs, quads };
   return makeOp(context, {
     ...chooseKernel(context, args),
@@ -59,6 +61,7 @@ export function linearDense(context: KernelContext, args: LinearDenseArgs): Prom
       args.weight,
       args.bias ?? args.weight, // the binding must hold something; HAS_BIAS keeps it unread
       args.y,
+      args.scale ?? args.weight, // likewise
     ],
   });
 }
@@ -119,8 +122,8 @@ function matmulSpec(args: LinearDenseArgs): KernelChoice {
 
 function sharedConstants({ dtype, inputs, bias, accumulate }: LinearDenseArgs) {
   return {
-    F16: dtype === 'F16' ? 1 : 0,
-    K_ALIGN: [8, 4, 1].find((align) => inputs % align === 0)!,
+    ELEMENT_BYTES: elementBytes[dtype],
+    K_ALIGN: [dtype === 'I8' ? 16 : 8, 4, 1].find((align) => inputs % align === 0)!,
     HAS_BIAS: bias ? 1 : 0,
     ACCUMULATE: accumulate ? 1 : 0,
   };

@@ -1,7 +1,9 @@
 import { describe, expect, test } from 'vitest';
+import { type KvCacheKind, kvCacheBytes, kvRowBytes, kvScalesBytes } from '../format/kv-cache';
 import { halfValue } from './dense-layout.ref';
+import { rowCodesRef, rowScaleRef } from './kv-cache.ref';
 import { KernelShapeError } from './op';
-import { kvCacheBytes, ropeAppend } from './rope-append';
+import { ropeAppend } from './rope-append';
 import { rotateRef } from './rope-append.ref';
 import { ropeTable } from './rope-table';
 import { capabilitySets, expectClose, expectEqualInts, KernelBench, normals } from './testing';
@@ -15,6 +17,31 @@ const shapes = [
   { numTokens: 2, position: 9, numHeads: 1, numKvHeads: 1, headDim: 2, contextLength: 12 },
 ];
 
+/** A stored row is as near to `expected` as its codes allow, and its step no larger than it must be. */
+function checkRow(
+  kind: Exclude<KvCacheKind, 'f16'>,
+  words: Uint32Array,
+  scaleBits: number,
+  expected: Float64Array,
+  rotation: number,
+): void {
+  const levels = kind === 'int8' ? 255 : 15;
+  const { step, minimum } = rowScaleRef(scaleBits);
+  const [least, most] = [Math.min(...expected), Math.max(...expected)];
+  // A 16-bit float has 8 bits of mantissa: the minimum is at most 2^-7 of itself too low, the step 2^-7 too large.
+  expect(minimum).toBeLessThanOrEqual(least + rotation);
+  expect(minimum).toBeGreaterThanOrEqual(least - rotation - Math.abs(least) * 2 ** -7);
+  expect(step).toBeLessThanOrEqual(((most - minimum + rotation) / levels) * (1 + 2 ** -7 + 2 ** -20));
+  const codes = rowCodesRef(kind, words, expected.length);
+  // Half a step, and what an inverse with 2.5 ULP, a difference and a product make of 255 steps: 255 · 5 · 2^-23.
+  const allowed = step * (0.5 + 255 * 5 * 2 ** -23) + 2 * rotation;
+  const stored = codes.map((code) => minimum + step * code);
+  expectClose(stored, expected, () => allowed + 1e-30);
+  const perWord = kind === 'int8' ? 4 : 8;
+  const padding = rowCodesRef(kind, words, words.length * perWord).slice(expected.length);
+  expect(padding.every((code) => code === 0)).toBe(true);
+}
+
 describe.each(capabilitySets)('rope_append with $name', async ({ options }) => {
   const bench = await KernelBench.open(options);
 
@@ -25,7 +52,7 @@ describe.each(capabilitySets)('rope_append with $name', async ({ options }) => {
       const heads = numHeads + 2 * numKvHeads;
       const qkv = normals(numTokens * heads * headDim, 1, 3);
       const table = ropeTable({ headDim, ropeTheta: 10000, ropeScaling: null }, contextLength);
-      const cacheWords = kvCacheBytes(numKvHeads, headDim, contextLength) / 4;
+      const cacheWords = kvCacheBytes(shape, contextLength, 'f16') / 4;
       const [keyCache, valueCache] = [bench.output(cacheWords), bench.output(cacheWords)];
       const qkvBuffer = bench.input(qkv);
       const buffers = { qkv: qkvBuffer, table: bench.input(table), keyCache, valueCache };
@@ -35,6 +62,7 @@ describe.each(capabilitySets)('rope_append with $name', async ({ options }) => {
       const rotated = new Float32Array(await bench.read(qkvBuffer));
       const keys = new Uint16Array((await bench.readOutput(keyCache, cacheWords)).buffer);
       const values = new Uint16Array((await bench.readOutput(valueCache, cacheWords)).buffer);
+      const stride = kvRowBytes(headDim, 'f16') / 2;
       const written = new Set<number>();
       for (let t = 0; t < numTokens; t++) {
         const angles = table.subarray((position + t) * headDim).subarray(0, headDim);
@@ -44,8 +72,7 @@ describe.each(capabilitySets)('rope_append with $name', async ({ options }) => {
           const size = Math.max(...head.map(Math.abs));
           const cache = h < numHeads + numKvHeads ? keys : values;
           const row = ((h - numHeads) % numKvHeads) * contextLength + position + t;
-          const cached = () =>
-            Float64Array.from(cache.subarray(row * headDim, (row + 1) * headDim), halfValue);
+          const stored = Float64Array.from(cache.subarray(row * stride, (row + 1) * stride), halfValue);
           // Two products and a sum: 3 roundings of at most size·2^-24 each (|cos|, |sin| ≤ 1, so 2·size bounds the sum).
           const rotation = 4 * size * 2 ** -24;
           // WGSL may round to a half either way: one unit in the last place, 2^-10 relative or 2^-24 when subnormal.
@@ -55,7 +82,8 @@ describe.each(capabilitySets)('rope_append with $name', async ({ options }) => {
             continue;
           }
           expectEqualInts(rotated.subarray(start, start + headDim), head);
-          expectClose(cached(), cache === keys ? rotateRef(head, angles) : head, half);
+          expectClose(stored.subarray(0, headDim), cache === keys ? rotateRef(head, angles) : head, half);
+          expect(stored.subarray(headDim).every((value) => value === 0)).toBe(true);
           written.add(row);
         }
       }
@@ -63,10 +91,70 @@ describe.each(capabilitySets)('rope_append with $name', async ({ options }) => {
       const words = [keys, values].map((cache) => new Uint32Array(cache.buffer));
       for (let row = 0; row < numKvHeads * contextLength; row++) {
         if (written.has(row)) continue;
-        const at = (row * headDim) / 2;
+        const at = (row * stride) / 2;
         for (const cache of words) {
-          expect(cache.subarray(at, at + headDim / 2).every((word) => word === 0x7fc0dead)).toBe(true);
+          expect(cache.subarray(at, at + stride / 2).every((word) => word === 0x7fc0dead)).toBe(true);
         }
+      }
+    },
+  );
+
+  const coded = (['int8', 'int4'] as const).flatMap((kvCache) =>
+    shapes.map((shape) => ({ ...shape, kvCache })),
+  );
+  test.each(coded)(
+    '$kvCache T=$numTokens at $position H=$numHeads/$numKvHeads Dh=$headDim context=$contextLength',
+    async ({ kvCache, ...shape }) => {
+      const { numTokens, position, numHeads, numKvHeads, headDim, contextLength } = shape;
+      const heads = numHeads + 2 * numKvHeads;
+      const qkv = normals(numTokens * heads * headDim, 1, 3);
+      qkv.fill(0.3, (heads - 1) * headDim, heads * headDim); // a row of equal elements
+      const table = ropeTable({ headDim, ropeTheta: 10000, ropeScaling: null }, contextLength);
+      const cacheWords = kvCacheBytes(shape, contextLength, kvCache) / 4;
+      const scaleWords = kvScalesBytes(shape, contextLength, kvCache) / 4;
+      const buffers = {
+        qkv: bench.input(qkv),
+        table: bench.input(table),
+        keyCache: bench.output(cacheWords),
+        valueCache: bench.output(cacheWords),
+        kvScales: bench.output(scaleWords),
+      };
+      const step = bench.step(numTokens, position);
+      await bench.run([await ropeAppend(bench, { ...shape, ...buffers, kvCache, step })], numTokens);
+
+      const rotated = new Float32Array(await bench.read(buffers.qkv));
+      const caches = [
+        await bench.readOutput(buffers.keyCache, cacheWords),
+        await bench.readOutput(buffers.valueCache, cacheWords),
+      ];
+      const scales = await bench.readOutput(buffers.kvScales, scaleWords);
+      const rowWords = kvRowBytes(headDim, kvCache) / 4;
+      const written = new Set<number>();
+      for (let t = 0; t < numTokens; t++) {
+        const angles = table.subarray((position + t) * headDim).subarray(0, headDim);
+        for (let h = 0; h < heads; h++) {
+          const start = (t * heads + h) * headDim;
+          const head = qkv.subarray(start, start + headDim);
+          const rotation = 4 * Math.max(...head.map(Math.abs)) * 2 ** -24; // as above
+          if (h < numHeads) {
+            expectClose(rotated.subarray(start, start + headDim), rotateRef(head, angles), () => rotation);
+            continue;
+          }
+          const which = h < numHeads + numKvHeads ? 0 : 1;
+          const row = ((h - numHeads) % numKvHeads) * contextLength + position + t;
+          const words = caches[which]!.subarray(row * rowWords, (row + 1) * rowWords);
+          const expected = which === 0 ? rotateRef(head, angles) : Float64Array.from(head);
+          checkRow(kvCache, words, scales[which * numKvHeads * contextLength + row]!, expected, rotation);
+          written.add(row);
+        }
+      }
+      for (let row = 0; row < numKvHeads * contextLength; row++) {
+        if (written.has(row)) continue;
+        const rows = caches.map((cache) => cache.subarray(row * rowWords, (row + 1) * rowWords));
+        const rowScales = [scales[row]!, scales[numKvHeads * contextLength + row]!];
+        expect([...rows.flatMap((words) => [...words]), ...rowScales].every((w) => w === 0x7fc0dead)).toBe(
+          true,
+        );
       }
     },
   );

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { LlamaConfig } from '../format/config';
+import type { KvCacheKind } from '../format/kv-cache';
 import type { ActBits, SchemeName } from '../format/scheme';
 import type { ModelLayout } from '../format/tensors';
 import type { Op } from '../kernels/op';
@@ -53,6 +54,7 @@ interface Case {
   readonly scheme: SchemeName;
   readonly actBits: ActBits;
   readonly downBlock?: number;
+  readonly kvCache?: KvCacheKind;
 }
 
 describe('fused decode', async () => {
@@ -66,13 +68,15 @@ describe('fused decode', async () => {
     { scheme: 'mergequant', actBits: 8 },
     { scheme: 'mergequant-static', actBits: 8 },
     { scheme: 'mergequant', actBits: 4, downBlock: 4 },
+    { scheme: 'mergequant', actBits: 8, kvCache: 'int8' },
+    { scheme: 'rtn-dynamic', actBits: 4, kvCache: 'int4' },
   ] as Case[])(
-    '$scheme A$actBits, Hadamard $downBlock: residual stream and caches of the plain pass, bit for bit',
-    async ({ scheme, actBits, downBlock }) => {
+    '$scheme A$actBits, Hadamard $downBlock, cache $kvCache: residual stream and caches of the plain pass, bit for bit',
+    async ({ scheme, actBits, downBlock, kvCache = 'f16' }) => {
       const model = randomModel(layout(scheme, actBits, downBlock), 5);
       const weights = await uploadModel(bench.gpu, model);
       const run = async (build: typeof buildDecodeLayers) => {
-        const scratch = createScratch(bench.arena, weights, 80, 1);
+        const scratch = createScratch(bench.arena, weights, 80, 1, { kvCache });
         const ops: readonly Op[] = await build(bench, weights, scratch);
         // The first token, the last and first of a piece of attention; what lies between is zeros in both caches.
         for (const position of [0, 63, 64]) {
@@ -80,7 +84,9 @@ describe('fused decode', async () => {
           device.queue.writeBuffer(scratch.step, 0, new Uint32Array([1, position, 0, 0]));
           await bench.run(ops, 1);
         }
-        const buffers = [scratch.x, ...scratch.kvCache.flatMap(({ keys, values }) => [keys, values])];
+        const buffers = [scratch.x, ...scratch.kvCache.flatMap((cache) => Object.values(cache))].filter(
+          (buffer) => buffer !== null,
+        );
         return {
           ops,
           bits: await Promise.all(buffers.map(async (b) => new Uint32Array(await bench.read(b)))),

@@ -16,7 +16,7 @@ import {
 import { embed } from '../kernels/embed';
 import { completing, type KernelContext, type Op } from '../kernels/op';
 import { siluHadamard } from '../kernels/silu-hadamard';
-import type { Scratch } from './scratch';
+import { kvCacheArgs, type Scratch } from './scratch';
 import type { Int4Matrix, Matrix, ModelWeights, NormWeights } from './weights';
 
 /** The products of a layer. */
@@ -60,8 +60,9 @@ export async function buildDecodeLayers(
   const { hiddenSize, intermediateSize, numHeads, numKvHeads, headDim } = config;
   const { step, ids, x, qkv, gateUp, activated, rope: table, partials, contextLength } = scratch;
   const actBits = quant!.actBits;
+  const { dtype, scale } = weights.embed;
   const embedding = weights.embed.blocks.map(({ rowStart, rows, weight }) =>
-    embed(context, { hiddenSize, rowStart, rows, dtype: weights.embed.dtype, step, ids, table: weight, x }),
+    embed(context, { hiddenSize, rowStart, rows, dtype, scale, step, ids, table: weight, x }),
   );
   const ops: Promise<Op | readonly Op[]>[] = [completing(embedding, -1, 'output')];
   const product = (name: LayerProduct, { matrix, input, output, y }: Product) => {
@@ -75,11 +76,12 @@ export async function buildDecodeLayers(
     );
   };
   weights.layers.forEach((_, layer) => {
-    const { keys: keyCache, values: valueCache } = scratch.kvCache[layer]!;
     const products = layerProducts(weights, scratch, layer);
     const heads = { numHeads, numKvHeads, headDim, contextLength };
     ops.push(completing(product('qkv', products.qkv), layer, 'qkv'));
-    ops.push(attentionDecode(context, { ...heads, step, qkv, table, keyCache, valueCache, partials }));
+    ops.push(
+      attentionDecode(context, { ...heads, step, qkv, table, ...kvCacheArgs(scratch, layer), partials }),
+    );
     ops.push(completing(product('o', products.o), layer, 'attention'));
     const gated: Promise<Op>[] = product('gateUp', products.gateUp);
     if (quant?.hadamard) {

@@ -1,6 +1,8 @@
 /** A Llama in float64 on plain arrays, for every scheme: what the GPU's whole pass is tested against. */
+import type { KvCacheKind } from '../format/kv-cache';
 import { qMax, schemeModes } from '../format/scheme';
 import { type ModelLayout, qkvRows } from '../format/tensors';
+import { keptRowRef } from '../kernels/kv-row.ref';
 import { ropeTable } from '../kernels/rope-table';
 import { walshHadamardRef } from '../kernels/silu-hadamard.ref';
 
@@ -23,9 +25,14 @@ export function roundEven(value: number): number {
   return floor % 2 === 0 ? floor : floor + 1;
 }
 
-/** Logits [V] after every position of `ids`, in float64. */
-export function forwardRef(layout: ModelLayout, tensors: RefTensors, ids: readonly number[]): Vector[] {
-  const model = new ReferenceModel(layout, tensors, ids.length);
+/** Logits [V] after every position of `ids`, in float64, with keys and values rounded as the cache's kind rounds them. */
+export function forwardRef(
+  layout: ModelLayout,
+  tensors: RefTensors,
+  ids: readonly number[],
+  kvCache: KvCacheKind = 'f16',
+): Vector[] {
+  const model = new ReferenceModel(layout, tensors, ids.length, kvCache);
   return ids.map((id, position) => model.token(id, position));
 }
 
@@ -38,6 +45,7 @@ class ReferenceModel {
     readonly layout: ModelLayout,
     readonly tensors: RefTensors,
     length: number,
+    readonly kvCache: KvCacheKind,
   ) {
     this.#keys = Array.from({ length: layout.config.numLayers }, () => []);
     this.#values = Array.from({ length: layout.config.numLayers }, () => []);
@@ -136,8 +144,8 @@ class ReferenceModel {
     if (qkv.length !== qkvRows(this.layout.config)) throw new Error(`qkv has ${qkv.length} rows`);
     const keys = this.#keys[layer]!;
     const values = this.#values[layer]!;
-    keys.push(this.#rotate(qkv.slice(H * Dh, (H + numKvHeads) * Dh), position));
-    values.push(qkv.slice((H + numKvHeads) * Dh));
+    keys.push(this.#kept(this.#rotate(qkv.slice(H * Dh, (H + numKvHeads) * Dh), position)));
+    values.push(this.#kept(qkv.slice((H + numKvHeads) * Dh)));
     const q = this.#rotate(qkv.slice(0, H * Dh), position);
     const out = new Float64Array(H * Dh);
     for (let h = 0; h < H; h++) {
@@ -151,6 +159,16 @@ class ReferenceModel {
       }
     }
     return out;
+  }
+
+  /** All heads of a position as the cache keeps them. */
+  #kept(heads: Vector): Vector {
+    const { headDim } = this.layout.config;
+    const kept = heads.slice();
+    for (let at = 0; at < heads.length; at += headDim) {
+      kept.set(keptRowRef(heads.slice(at, at + headDim), this.kvCache), at);
+    }
+    return kept;
   }
 
   /** RoPE in Hugging Face's layout: element i turns with element i + Dh/2. */

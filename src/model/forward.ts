@@ -14,7 +14,7 @@ import { ropeAppend } from '../kernels/rope-append';
 import { siluHadamard } from '../kernels/silu-hadamard';
 import { type SiluMulArgs, siluMul } from '../kernels/silu-mul';
 import { matrixAttention, matrixGateUp } from './matrix-ops';
-import type { Scratch } from './scratch';
+import { kvCacheArgs, type Scratch } from './scratch';
 import type { DenseMatrix, Int4Matrix, Matrix, ModelWeights, NormWeights } from './weights';
 
 /** `vector` reads each weight once for one token (decode); `matrix` tiles over many tokens (prefill). */
@@ -56,6 +56,7 @@ export async function buildLayers(
       rowStart,
       rows,
       dtype: weights.embed.dtype,
+      scale: weights.embed.scale,
       step,
       ids: scratch.ids,
       table: weight,
@@ -64,12 +65,12 @@ export async function buildLayers(
   );
   const ops: Ops = [completing(embedding, -1, 'output')];
   weights.layers.forEach((layer, index) => {
-    const { keys: keyCache, values: valueCache } = scratch.kvCache[index]!;
+    const cache = kvCacheArgs(scratch, index);
     const spec = quant?.layers[index];
     ops.push(...norm(pass, layer.attnNorm, layer.qkv, spec?.attnAct ?? 1));
     ops.push(completing(linear(pass, layer.qkv, scratch.normed, qkv, false), index, 'qkv'));
-    ops.push(ropeAppend(context, { ...heads, step, qkv, table: rope, keyCache, valueCache }));
-    ops.push(...attend(pass, { ...heads, step, qkv, keyCache, valueCache, out: attended }));
+    ops.push(ropeAppend(context, { ...heads, step, qkv, table: rope, ...cache }));
+    ops.push(...attend(pass, { ...heads, step, qkv, ...cache, out: attended }));
     ops.push(...quantize(pass, layer.o, attended, numHeads * headDim, spec?.oAct ?? 1));
     ops.push(completing(linear(pass, layer.o, attended, x, true), index, 'attention'));
     ops.push(...norm(pass, layer.mlpNorm, layer.gateUp, spec?.mlpAct ?? 1));
@@ -184,12 +185,12 @@ function denseOps(
   y: GPUBuffer,
   options: { readonly accumulate?: boolean; readonly singleRow?: boolean },
 ): Promise<Op>[] {
-  const { dtype, inputs, outputs, bias } = matrix;
+  const { dtype, scale, inputs, outputs, bias } = matrix;
   const { accumulate = false, singleRow = false } = options;
   return matrix.blocks.map(({ rowStart, rows, weight }) =>
     linearDense(context, {
       ...{ kind, dtype, inputs, rows, rowStart, outputs, step: scratch.step },
-      ...{ x, weight, bias, y, accumulate, singleRow },
+      ...{ x, weight, scale, bias, y, accumulate, singleRow },
     }),
   );
 }

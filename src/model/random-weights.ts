@@ -13,7 +13,11 @@ function contentOf(spec: TensorSpec, layout: ModelLayout): RandomContent {
   const inputs = spec.shape[1] ?? 1;
   const codeDeviation = 4.6; // of a uniform 4-bit code
   const activationDeviation = 2.5; // of an integer activation, about Qmax / 3
-  if (spec.dtype === 'U32') return { kind: 'int4' };
+  if (spec.dtype === 'U32' || spec.dtype === 'I8') return { kind: 'int4' };
+  if (/^(embed|head)\.scale$/.test(spec.name)) {
+    const step = 0.5 / Math.sqrt(layout.config.hiddenSize) / 127; // bytes are uniform
+    return { kind: 'f32', center: step, spread: step / 10 };
+  }
   if (spec.name.endsWith('.mult')) return { kind: 'f32', center: activationDeviation, spread: 0.5 };
   if (spec.name.endsWith('.scale')) {
     const integers = codeDeviation * activationDeviation * Math.sqrt(layout.config.hiddenSize);

@@ -11,7 +11,8 @@ type Data =
   | Float32Array<ArrayBuffer>
   | Uint32Array<ArrayBuffer>
   | Int32Array<ArrayBuffer>
-  | Uint16Array<ArrayBuffer>;
+  | Uint16Array<ArrayBuffer>
+  | Int8Array<ArrayBuffer>;
 
 /** Sensible magnitudes, so that activations neither vanish nor explode. */
 function randomTensor(spec: TensorSpec, layout: ModelLayout, seed: number): Data {
@@ -20,14 +21,31 @@ function randomTensor(spec: TensorSpec, layout: ModelLayout, seed: number): Data
   if (spec.name.endsWith('.gather')) return Uint32Array.from({ length: count }, (_, k) => (k * 7) % D);
   if (spec.name.endsWith('.offset')) return Int32Array.from({ length: count }, (_, k) => (k % 3) - 1);
   if (spec.name.endsWith('.mult')) return normals(count, seed).map((value) => 2.5 + 0.3 * value);
+  if (/^(embed|head)\.scale$/.test(spec.name))
+    return normals(count, seed).map((v) => (1 + 0.1 * v) / 127 / Math.sqrt(D));
   if (spec.name.endsWith('.scale')) return normals(count, seed).map((v) => (0.02 + 0.002 * v) / Math.sqrt(D));
   if (spec.name.endsWith('norm.weight')) return normals(count, seed).map((value) => 1 + 0.2 * value);
   if (spec.dtype === 'U32') {
     const next = random(seed);
     return Uint32Array.from({ length: count }, () => next() * 2 ** 32);
   }
+  if (spec.dtype === 'I8') {
+    const next = random(seed);
+    return Int8Array.from({ length: count }, () => Math.floor(next() * 256) - 128);
+  }
   const wide = normals(count, seed, spec.shape.length === 2 ? 1 / Math.sqrt(spec.shape[1]!) : 0.1);
   return spec.dtype === 'F16' ? new Uint16Array(f32ToF16Bits(wide)) : wide;
+}
+
+/** Bytes times the scale of their row. */
+function widenedRows(codes: Int8Array, scales: ArrayLike<number>): Float32Array {
+  const cols = codes.length / scales.length;
+  return Float32Array.from(codes, (code, i) => code * scales[Math.floor(i / cols)]!);
+}
+
+/** `embed.scale` of `embed.weight`. */
+function scaleName(name: string): string {
+  return name.replace(/weight$/, 'scale');
 }
 
 export interface RandomModel {
@@ -43,8 +61,12 @@ export function randomModel(layout: ModelLayout, seed: number): RandomModel {
   tensorSpecs(layout).forEach((spec, i) => {
     const values = randomTensor(spec, layout, seed * 1000 + i);
     data.set(spec.name, { spec, data: values });
-    reference.set(spec.name, values instanceof Uint16Array ? f16BitsToF32(values) : values);
+    if (values instanceof Uint16Array) reference.set(spec.name, f16BitsToF32(values));
+    else if (!(values instanceof Int8Array)) reference.set(spec.name, values);
   });
+  for (const [name, { data: codes }] of data) {
+    if (codes instanceof Int8Array) reference.set(name, widenedRows(codes, reference.get(scaleName(name))!));
+  }
   return { layout, data, reference };
 }
 

@@ -1,17 +1,20 @@
 /** The buffers one pass works in, sized for the largest chunk of tokens, and the KV cache. */
-import type { LlamaConfig } from '../format/config';
+import { type KvCacheKind, kvCacheBytes, kvScalesBytes } from '../format/kv-cache';
 import { qkvRows } from '../format/tensors';
 import type { BufferArena } from '../gpu/arena';
 import { storageUsage } from '../gpu/arena';
 import { attentionPartialsBytes } from '../kernels/attention';
+import type { KvCacheArgs } from '../kernels/kv-cache';
 import { ropeTable } from '../kernels/rope-table';
 import { fusesGate } from './matrix-ops';
 import type { ModelWeights } from './weights';
 
-/** Keys and values of all positions of one layer: u32 [Hkv, context, Dh/2], two float16 a word. */
+/** Keys and values of all positions of one layer, [Hkv, context, row] each. */
 export interface KvCacheLayer {
   readonly keys: GPUBuffer;
   readonly values: GPUBuffer;
+  /** Steps and minima of rows with codes; null for halves. */
+  readonly scales: GPUBuffer | null; // [2, Hkv, context] u32
 }
 
 export interface Scratch {
@@ -34,6 +37,7 @@ export interface Scratch {
   readonly rope: GPUBuffer; // [context, Dh/2, 2] f32
   readonly lastNormed: GPUBuffer; // [1, D] f32
   readonly logits: GPUBuffer; // [V] f32
+  readonly kvCacheKind: KvCacheKind;
   readonly kvCache: readonly KvCacheLayer[];
 }
 
@@ -49,20 +53,28 @@ function storesGateUp({ layout, layers }: ModelWeights, software: boolean): bool
   return layers.some(({ gateUp }) => gateUp.kind === 'dense' || !fusesGate(software, gateUp.blocks));
 }
 
-/** Allocates everything a pass needs besides the weights; `software` as in the GPU's capabilities. */
+export interface ScratchOptions {
+  /** As in the GPU's capabilities. */
+  readonly software?: boolean;
+  /** How keys and values are kept; default `f16`. */
+  readonly kvCache?: KvCacheKind;
+}
+
+/** Allocates everything a pass needs besides the weights. */
 export function createScratch(
   arena: BufferArena,
   weights: ModelWeights,
   contextLength: number,
   chunkTokens: number,
-  software = false,
+  { software = false, kvCache = 'f16' }: ScratchOptions = {},
 ): Scratch {
   const { config } = weights.layout;
-  const { hiddenSize: D, intermediateSize: F, numHeads: H, numKvHeads, headDim } = config;
+  const { hiddenSize: D, intermediateSize: F, numHeads: H, headDim } = config;
   const T = chunkTokens;
   const floats = (label: string, count: number) => arena.create(label, 4 * count, { category: 'scratch' });
-  const cacheBytes = numKvHeads * contextLength * headDim * 2;
-  const cache = (label: string) => arena.create(label, cacheBytes, { category: 'kv-cache' });
+  const cacheBytes = kvCacheBytes(config, contextLength, kvCache);
+  const scalesBytes = kvScalesBytes(config, contextLength, kvCache);
+  const cache = (label: string, bytes: number) => arena.create(label, bytes, { category: 'kv-cache' });
   const attended = floats('attended', T * Math.max(D, H * headDim));
   const qkv = floats('qkv', T * Math.max(qkvRows(config), F));
   return {
@@ -82,14 +94,17 @@ export function createScratch(
     rope: arena.upload('rope', ropeTable(config, contextLength), { category: 'scratch' }),
     lastNormed: floats('last_normed', D),
     logits: floats('logits', config.vocabSize),
+    kvCacheKind: kvCache,
     kvCache: Array.from({ length: config.numLayers }, (_, layer) => ({
-      keys: cache(`layers.${layer}.keys`),
-      values: cache(`layers.${layer}.values`),
+      keys: cache(`layers.${layer}.keys`, cacheBytes),
+      values: cache(`layers.${layer}.values`, cacheBytes),
+      scales: scalesBytes > 0 ? cache(`layers.${layer}.kv_scales`, scalesBytes) : null,
     })),
   };
 }
 
-/** Bytes of the KV cache of `contextLength` tokens in float16. */
-export function kvCacheBytes(config: LlamaConfig, contextLength: number): number {
-  return 2 * config.numLayers * config.numKvHeads * contextLength * config.headDim * 2;
+/** The cache of one layer as the kernels take it. */
+export function kvCacheArgs({ kvCacheKind, kvCache }: Scratch, layer: number): KvCacheArgs {
+  const { keys, values, scales } = kvCache[layer]!;
+  return { kvCache: kvCacheKind, keyCache: keys, valueCache: values, kvScales: scales };
 }

@@ -1,5 +1,4 @@
 /** Fills a model's GPU buffers from stored tensors, in any order, one piece at a time. */
-import type { DenseDtype } from '../format/manifest';
 import {
   type ModelLayout,
   type StoredTensor,
@@ -9,7 +8,7 @@ import {
 } from '../format/tensors';
 import { BufferArena, type BufferCategory, GpuMemoryError } from '../gpu/arena';
 import type { Gpu } from '../gpu/gpu';
-import { denseStride, padRows } from '../kernels/dense-layout';
+import { denseStride, elementBytes, type MatrixDtype, padRows } from '../kernels/dense-layout';
 import { packGather } from '../kernels/packing';
 import { LayerTensors } from './layer-tensors';
 import type { DenseMatrix, LayerWeights, Matrix, ModelWeights, NormWeights, RowBlock } from './weights';
@@ -67,9 +66,9 @@ export class WeightsLoader {
   #allocate(spec: TensorSpec): Target {
     const rows = spec.shape[0]!;
     const dense = isDense(spec);
-    const stride = dense ? denseStride(spec.shape[1]!, spec.dtype as DenseDtype) : null;
+    const stride = dense ? denseStride(spec.shape[1]!, spec.dtype as MatrixDtype) : null;
     const rowBytes = stride
-      ? stride * (spec.dtype === 'F16' ? 2 : 4)
+      ? stride * elementBytes[spec.dtype as MatrixDtype]
       : tensorBytes({ dtype: spec.dtype, shape: spec.shape.slice(1) });
     const { maxStorageBufferBindingSize, maxBufferSize } = this.#gpu.device.limits;
     const bindable = Math.max(defaultBindingBytes, Math.min(maxStorageBufferBindingSize, maxBufferSize));
@@ -98,7 +97,7 @@ export class WeightsLoader {
     const target = this.#targets.get(tensor.name);
     if (!target) throw new WeightsError(`${stored.name}: this model has no such tensor`);
     const padded = isDense(tensor)
-      ? padRows(bytes, rows, tensor.shape[1]!, tensor.dtype as DenseDtype)
+      ? padRows(bytes, rows, tensor.shape[1]!, tensor.dtype as MatrixDtype)
       : bytes;
     for (const block of target.blocks) {
       const from = Math.max(rowStart, block.rowStart);
@@ -236,10 +235,11 @@ export class WeightsLoader {
     const [outputs, inputs] = spec.shape as [number, number];
     return {
       kind: 'dense',
-      dtype: spec.dtype as DenseDtype,
+      dtype: spec.dtype as MatrixDtype,
       inputs,
       outputs,
       blocks,
+      scale: spec.dtype === 'I8' ? this.#whole(`${name}.scale`) : null,
       bias: this.#bias(name),
     };
   }

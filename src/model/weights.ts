@@ -1,8 +1,8 @@
 /** A model's weights on the GPU, and the loader that fills them tensor by tensor. */
 
-import type { DenseDtype } from '../format/manifest';
 import type { ModelLayout } from '../format/tensors';
 import type { BufferArena } from '../gpu/arena';
+import type { MatrixDtype } from '../kernels/dense-layout';
 import type { LayerTensors } from './layer-tensors';
 
 /** Rows `rowStart` to `rowStart + rows` of a matrix, in a buffer that the GPU can bind whole. */
@@ -12,13 +12,14 @@ export interface RowBlock {
   readonly weight: GPUBuffer;
 }
 
-/** A [N, K] matrix of floats, rows padded to 16 bytes. */
+/** A [N, K] matrix of floats, or of bytes with one scale per row; rows padded to 16 bytes. */
 export interface DenseMatrix {
   readonly kind: 'dense';
-  readonly dtype: DenseDtype;
+  readonly dtype: MatrixDtype;
   readonly inputs: number; // K
   readonly outputs: number; // N
   readonly blocks: readonly RowBlock[];
+  readonly scale: GPUBuffer | null; // [N] f32, of bytes
   readonly bias: GPUBuffer | null; // [N] f32
 }
 

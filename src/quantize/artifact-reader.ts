@@ -14,7 +14,7 @@ type TensorData = Float32Array | Uint32Array | Int32Array;
 
 export interface Artifact {
   readonly manifest: Manifest;
-  /** Whole tensors by name; F16 widened to float32. */
+  /** Whole tensors by name; F16 widened to float32, I8 times the scale of its row. */
   readonly tensors: ReadonlyMap<string, TensorData>;
 }
 
@@ -22,6 +22,7 @@ function decode(spec: TensorSpec, bytes: Buffer): TensorData {
   const buffer = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength) as ArrayBuffer;
   if (spec.dtype === 'F16') return f16BitsToF32(new Uint16Array(buffer));
   if (spec.dtype === 'F32') return new Float32Array(buffer);
+  if (spec.dtype === 'I8') return Float32Array.from(new Int8Array(buffer));
   return spec.dtype === 'U32' ? new Uint32Array(buffer) : new Int32Array(buffer);
 }
 
@@ -45,7 +46,16 @@ export function readArtifact(folder: string): Artifact {
     });
     tensors.set(spec.name, decode(spec, Buffer.concat(stored)));
   }
+  for (const { name, dtype } of tensorSpecs(manifest)) {
+    if (dtype === 'I8') scaleRows(tensors.get(name)!, tensors.get(name.replace(/weight$/, 'scale'))!);
+  }
   return { manifest, tensors };
+}
+
+/** Multiplies each row, in place, by its scale. */
+function scaleRows(values: TensorData, scales: TensorData): void {
+  const cols = values.length / scales.length;
+  for (let i = 0; i < values.length; i++) values[i] = values[i]! * scales[Math.floor(i / cols)]!;
 }
 
 /** A tensor as float32 [N, K']: packed int4 codes become the numbers −8 … 7, a weight on a grid its values. */

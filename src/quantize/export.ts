@@ -23,16 +23,45 @@ function encodeDense(values: Float32Array, dtype: TensorSpec['dtype'], name: str
   }
 }
 
-/** Copies tensors that stay dense, block by block, from the checkpoint. */
+/**
+ * Rows as signed bytes of −127 to 127 with a scale each, 1 for a row of zeros.
+ * @throws FormatError for a value that is not finite
+ */
+export function byteRows(
+  values: Float32Array,
+  rows: number,
+): { readonly codes: Int8Array; readonly scales: Float32Array } {
+  const cols = values.length / rows;
+  const scales = new Float32Array(rows);
+  const codes = new Int8Array(values.length);
+  for (let row = 0; row < rows; row++) {
+    const own = values.subarray(row * cols, (row + 1) * cols);
+    const largest = own.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    if (!Number.isFinite(largest))
+      throw new FormatError(`row ${row}: expected finite numbers, found ${largest}`);
+    const scale = Math.fround(largest / 127) || 1;
+    scales[row] = scale;
+    for (let k = 0; k < cols; k++) {
+      codes[row * cols + k] = Math.max(-127, Math.min(127, Math.round(own[k]! / scale)));
+    }
+  }
+  return { codes, scales };
+}
+
+/** Copies tensors that stay dense, and makes bytes of an embedding or head, block by block, from the checkpoint. */
 export async function writeDense(
   writer: ArtifactWriter,
   checkpoint: WeightSource,
   specs: readonly TensorSpec[],
 ): Promise<void> {
   for (const spec of specs) {
-    await writer.addTensor(spec, async (rowStart, rows) =>
-      encodeDense(await checkpoint.rows(spec.name, rowStart, rows), spec.dtype, spec.name),
-    );
+    await writer.addTensor(spec, async (rowStart, rows) => {
+      const name = spec.name.replace(/^(embed|head)\.scale$/, '$1.weight');
+      const values = await checkpoint.rows(name, rowStart, rows);
+      if (spec.dtype === 'I8') return bytesOf(byteRows(values, rows).codes);
+      if (name !== spec.name) return bytesOf(byteRows(values, rows).scales);
+      return encodeDense(values, spec.dtype, spec.name);
+    });
   }
 }
 
@@ -46,9 +75,9 @@ export function splitSpecs(layout: ModelLayout): {
   const layerOf = ({ name }: TensorSpec) => Number(/^layers\.(\d+)\./.exec(name)?.[1] ?? -1);
   const numbers = Array.from({ length: layout.config.numLayers }, (_, layer) => layer);
   return {
-    before: specs.filter(({ name }) => name === 'embed.weight'),
+    before: specs.filter(({ name }) => name.startsWith('embed.')),
     layers: numbers.map((layer) => specs.filter((spec) => layerOf(spec) === layer)),
-    after: specs.filter((spec) => layerOf(spec) < 0 && spec.name !== 'embed.weight'),
+    after: specs.filter((spec) => layerOf(spec) < 0 && !spec.name.startsWith('embed.')),
   };
 }
 

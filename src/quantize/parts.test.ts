@@ -38,7 +38,8 @@ test.each([false, true])(
   'parts merged equal one whole run, byte for byte (Hadamard %s)',
   async (hadamard) => {
     const at = (name: string) => join(folder, `${name}-${hadamard}`);
-    const own = { ...options, hadamard };
+    // with bytes in one of the two
+    const own: typeof options = { ...options, hadamard, ...(hadamard && { embeddingBits: 8, headBits: 8 }) };
     await runPrepare({ ...own, out: at('whole') });
     await runPrepare({ ...own, out: at('b'), layers: [2, 3] });
     await runPrepare({ ...own, out: at('a'), layers: [0, 2], spill: folder });

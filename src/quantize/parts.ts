@@ -12,7 +12,10 @@ export type LayerRange = readonly [number, number];
 
 /** part.json: what the manifest will need of these layers. */
 export interface PartManifest
-  extends Pick<Manifest, 'name' | 'config' | 'scheme' | 'provenance' | 'maxTensorBytes'> {
+  extends Pick<
+    Manifest,
+    'name' | 'config' | 'scheme' | 'embeddingBits' | 'headBits' | 'provenance' | 'maxTensorBytes'
+  > {
   readonly format: 'mergequant-part';
   readonly range: LayerRange;
   /** `layers` holds the range's specs only. */

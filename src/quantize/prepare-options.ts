@@ -35,6 +35,10 @@ export interface PrepareOptions {
   readonly weightAsymmetric?: boolean;
   /** Inputs that share a step and a zero point, a multiple of 32; default: a whole row. */
   readonly groupSize?: number;
+  /** 8: bytes with a scale a row; default 16, float16. */
+  readonly embeddingBits?: 8 | 16;
+  /** Likewise; a head that is tied to the embedding has the embedding's. */
+  readonly headBits?: 8 | 16;
   readonly reconstruct: ReconstructMode;
   /** Threshold of Eq. 6 in standard deviations, above 0. */
   readonly alpha: number;

@@ -17,6 +17,7 @@ import type { LlamaConfig } from '../format/config';
 import { parseSafetensorsHeader } from '../format/safetensors';
 import { checkShardTensors } from '../format/shard-tensors';
 import { floats, readArtifact } from './artifact-reader';
+import { byteRows } from './export';
 import { artifactModel, logits } from './fake-forward';
 import { type PrepareOptions, prepareDefaults, runPrepare } from './prepare';
 import { type RandomCheckpointOptions, tinyConfig, writeRandomCheckpoint } from './testing';
@@ -210,6 +211,43 @@ test.each(['F32', 'F16', 'BF16'] as const)('fp16 keeps %s weights to float16 pre
     });
   }
   await checkpoint.close();
+});
+
+test('embedding and head as bytes are within half a step of the checkpoint', async () => {
+  const options = setup({}, { dtype: 'F32' }, { scheme: 'rtn-dynamic', embeddingBits: 8, headBits: 8 });
+  await runPrepare(options);
+  expectWholeArtifact(options.out);
+  const artifact = readArtifact(options.out);
+  expect(artifact.manifest).toMatchObject({ version: 2, embeddingBits: 8, headBits: 8 });
+  const { Checkpoint } = await import('./checkpoint');
+  const checkpoint = await Checkpoint.open(options.checkpoint);
+  for (const name of ['embed', 'head']) {
+    const source = await checkpoint.tensor(`${name}.weight`);
+    const scales = floats(artifact, `${name}.scale`);
+    const cols = source.length / scales.length;
+    floats(artifact, `${name}.weight`).forEach((value, i) => {
+      const step = scales[Math.floor(i / cols)]!;
+      // half a step, and float32's rounding of scale and product at up to 127 steps
+      expect(Math.abs(value - source[i]!)).toBeLessThanOrEqual(step * (0.5 + 127 * 2 ** -22));
+    });
+  }
+  await checkpoint.close();
+});
+
+test('a tied head cannot have bytes of its own, and takes the embedding’s', async () => {
+  const options = setup({ tieWordEmbeddings: true }, {}, { scheme: 'rtn-dynamic', headBits: 8 });
+  await expect(runPrepare(options)).rejects.toThrow(/head bits 8: expected embedding bits 8, too/);
+  await runPrepare({ ...options, embeddingBits: 8 });
+  const { manifest } = readArtifact(options.out);
+  expect(manifest.embeddingBits).toBe(8);
+  expect(manifest.headBits).toBeUndefined();
+});
+
+test('a row of zeros has a scale of 1', () => {
+  const { codes, scales } = byteRows(new Float32Array([0, -0, 3, -1.25]), 2);
+  expect([...codes].map(Math.abs)).toEqual([0, 0, 127, 53]);
+  expect(scales[0]).toBe(1);
+  expect(() => byteRows(new Float32Array([1, Number.NaN]), 1)).toThrow(/finite/);
 });
 
 test('rows are fused in the documented order', async () => {

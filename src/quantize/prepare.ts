@@ -3,6 +3,7 @@ import { basename, resolve } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { version } from '../../package.json';
 import { FormatError } from '../format/errors';
+import type { LlamaConfig } from '../format/config';
 import type { FileEntry, LayerSpec, Manifest, QuantSpec } from '../format/manifest';
 import type { ActBits, SchemeName } from '../format/scheme';
 import { ArtifactWriter, type ArtifactWriterOptions } from './artifact-writer';
@@ -175,7 +176,8 @@ async function writeArtifact(
   const { scheme, seed } = options;
   const files = await readTokenizerFiles(checkpoint.folder, options.greedy);
   const set = scheme === 'fp16' ? null : await readCalibration(options, parseTokenizer(files), checkpoint);
-  const common = { config, scheme, provenance: provenance(options, set) };
+  const tables = tableBits(options, config);
+  const common = { config, scheme, ...tables, provenance: provenance(options, set) };
   const calibrationTokens = set?.tokens ?? 0;
   if (options.layers) {
     const quant = await writeQuantizedLayers(writer, checkpoint, set, options, onLayer);
@@ -186,7 +188,7 @@ async function writeArtifact(
       calibrationTokens,
     };
   }
-  const specs = splitSpecs({ config, scheme: 'fp16', quant: null, denseDtype: 'F16' });
+  const specs = splitSpecs({ config, scheme: 'fp16', quant: null, denseDtype: 'F16', ...tables });
   await writeDense(writer, checkpoint, specs.before);
   let quant: QuantSpec | null = null;
   if (scheme === 'fp16') {
@@ -200,25 +202,43 @@ async function writeArtifact(
   return { manifest: await writeEnding(writer, checkpoint, files, ending), calibrationTokens };
 }
 
+/** How embedding and head are stored. @throws FormatError for a head of other bits than the embedding that it is */
+function tableBits(
+  { embeddingBits, headBits }: PrepareOptions,
+  { tieWordEmbeddings }: LlamaConfig,
+): Pick<Manifest, 'embeddingBits' | 'headBits'> {
+  const embedding = embeddingBits === 8 ? { embeddingBits } : {};
+  if (!tieWordEmbeddings) return { ...embedding, ...(headBits === 8 && { headBits }) };
+  if (headBits === 8 && embeddingBits !== 8) {
+    throw new FormatError('head bits 8: expected embedding bits 8, too: the head of this model is its embedding');
+  }
+  return embedding;
+}
+
 /** What comes behind the layers: norm and head, tokenizer, manifest. */
 async function writeEnding(
   writer: ArtifactWriter,
   checkpoint: WeightSource,
   files: ReadonlyMap<string, Uint8Array>,
-  manifest: Pick<Manifest, 'name' | 'config' | 'scheme' | 'quant' | 'provenance'>,
+  manifest: Pick<
+    Manifest,
+    'name' | 'config' | 'scheme' | 'quant' | 'embeddingBits' | 'headBits' | 'provenance'
+  >,
 ): Promise<Manifest> {
-  const { after } = splitSpecs({ config: manifest.config, scheme: 'fp16', quant: null, denseDtype: 'F16' });
+  const { name, config, scheme, quant, embeddingBits, headBits, provenance } = manifest;
+  const tables = { embeddingBits, headBits };
+  const { after } = splitSpecs({ config, scheme: 'fp16', quant: null, denseDtype: 'F16', ...tables });
   await writeDense(writer, checkpoint, after);
   const tokenizerFiles: FileEntry[] = [...files].map(([name, bytes]) => writer.addFile(name, bytes));
-  const { name, config, scheme, quant, provenance } = manifest;
   return writer.finish({
     format: 'mergequant',
-    version: quant?.weightGrid ? 2 : 1,
+    version: quant?.weightGrid || embeddingBits || headBits ? 2 : 1,
     name,
     config,
     scheme,
     quant,
     denseDtype: 'F16',
+    ...tables,
     tokenizerFiles,
     provenance,
   });
