@@ -8,6 +8,7 @@ import { ManifestError, SafetensorsError } from '../../src/format/errors';
 import { headerOf, tinyLayout, tinyManifest, tinyShards } from '../../src/format/manifest-fixture';
 import { type SchemeName, schemeNames } from '../../src/format/scheme';
 import { shardName } from '../../src/format/shards';
+import type { WeightGrid } from '../../src/format/weight-grid';
 import { bytesText, table } from '../text';
 import { register as inspect } from './inspect';
 import { register as plan } from './plan';
@@ -36,12 +37,13 @@ const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest(
 async function writeArtifact(
   scheme: SchemeName,
   change: (shard: Uint8Array, index: number) => Uint8Array = (shard) => shard,
+  grid: WeightGrid | null = null,
 ): Promise<void> {
   const shards = [];
-  for (const [i, tensors] of tinyShards(scheme).entries()) {
+  for (const [i, tensors] of tinyShards(scheme, grid).entries()) {
     const parts = tensors.map(({ name, bytes }) => {
       const values = new Float32Array(bytes / 4);
-      return new Uint8Array((name.endsWith('.scale') ? values.fill(0.5) : values).buffer);
+      return new Uint8Array((/\.(scale|grid)$/.test(name) ? values.fill(0.5) : values).buffer);
     });
     const bytes = change(Buffer.concat([headerOf(tensors), ...parts]), i);
     await writeFile(join(folder, shardName(i)), bytes);
@@ -50,7 +52,7 @@ async function writeArtifact(
   const tokenizer = new TextEncoder().encode('{"model":1}');
   await writeFile(join(folder, 'tokenizer.json'), tokenizer);
   const tokenizerFiles = [{ name: 'tokenizer.json', bytes: tokenizer.length, sha256: sha256(tokenizer) }];
-  const manifest = { ...tinyLayout(scheme), shards, tokenizerFiles };
+  const manifest = { ...tinyLayout(scheme, grid), shards, tokenizerFiles };
   await writeFile(join(folder, 'manifest.json'), JSON.stringify(manifest));
 }
 
@@ -66,6 +68,23 @@ describe('verify', () => {
     await run('verify', folder, '--json');
     const tensors = tinyShards(scheme).flat().length;
     expect(JSON.parse(output)).toMatchObject({ ok: true, name: 'tiny', scheme, tensors });
+  });
+
+  test('3-bit weights are good, and what they weigh is said', async () => {
+    await writeArtifact('mergequant', undefined, { groupSize: 64 });
+    await run('verify', folder, '--json');
+    expect(JSON.parse(output)).toMatchObject({ ok: true, scheme: 'mergequant' });
+    output = '';
+    await run('inspect', folder);
+    expect(output).toContain('(format version 2)');
+    expect(output).toContain('mergequant, W3A4');
+    expect(output).toContain('weight levels   8 with a zero point, a step for each 64 inputs of a row');
+    output = '';
+    await run('inspect', folder, '--json');
+    const weightBytes = (3 * (96 * 96 + 64 * 64 + 344 * 64 + 64 * 192)) / 8; // K' 96 behind the norm of qkv
+    const gridBytes = 4 * (2 * 96 + 1 * 64 + 1 * 344 + 3 * 64);
+    const weights = 96 * 64 + 64 * 64 + 344 * 64 + 64 * 172;
+    expect(JSON.parse(output).bitsPerLinearWeight).toBeCloseTo((8 * (weightBytes + gridBytes)) / weights, 12);
   });
 
   test('says so in words', async () => {
@@ -202,6 +221,19 @@ describe('plan', () => {
       contextLength: 1024,
       config: { hiddenSize: 256 },
     });
+  });
+
+  test('3-bit weights in groups of 128', async () => {
+    const config = ['--shape', 'llama-2-7b', '--scheme', 'rtn-dynamic'];
+    await run('plan', ...config, '--weight-bits', '3', '--group-size', '128', '--json');
+    const { buffers, weightBits } = JSON.parse(output);
+    expect(weightBits).toBe(3);
+    const bytesOf = (label: string) => buffers.find((b: { label: string }) => b.label === label).totalBytes;
+    expect(bytesOf('layers.*.down.weight')).toBe((32 * 4096 * 11008 * 3) / 8);
+    expect(bytesOf('layers.*.down.grid')).toBe(32 * 4096 * 86 * 4);
+    await expect(run('plan', ...config, '--group-size', '100')).rejects.toThrow(
+      /a multiple of 32 .*found 100/,
+    );
   });
 
   test('a shape that is neither is refused by name', async () => {

@@ -27,7 +27,7 @@ export interface Inspection extends Omit<Manifest, 'format'> {
   readonly bytes: { readonly shards: number; readonly tokenizer: number; readonly linears: number };
 }
 
-const linearPattern = /\.(qkv|o|gate_up|down)\.(weight|scale)$/;
+const linearPattern = /\.(qkv|o|gate_up|down)\.(weight|scale|grid)$/;
 
 function bytesOf(specs: readonly TensorSpec[]): number {
   return specs.reduce((sum, spec) => sum + tensorBytes(spec), 0);
@@ -79,6 +79,7 @@ function inspectionText(manifest: Manifest): string {
   if (quant) {
     lines.push(`reconstruction  ${quant.reconstruct}${quant.alpha === null ? '' : `, alpha ${quant.alpha}`}`);
     lines.push(`rotations       ${rotationText(quant)}`);
+    lines.push(`weight levels   ${levelsText(quant)}`);
     lines.push('', layerTable(quant.layers));
   }
   const files = [...shards, ...facts.tokenizerFiles].map((f) => [
@@ -95,6 +96,12 @@ function inspectionText(manifest: Manifest): string {
 function rotationText({ hadamard }: QuantSpec): string {
   if (hadamard === null) return 'none';
   return `Hadamard in the weights, Walsh blocks of ${hadamard.downBlock} in front of down_proj`;
+}
+
+function levelsText({ weightBits, weightGrid }: QuantSpec): string {
+  if (weightGrid === null) return `${2 ** weightBits} around 0, one scale a row`;
+  const { groupSize } = weightGrid;
+  return `${2 ** weightBits} with a zero point, a step for ${groupSize ? `each ${groupSize} inputs of a row` : 'each row'}`;
 }
 
 /** K' of each norm and what quantizes each linear's input: a dynamic clip ratio, a static step, or 1 for a merged one. */

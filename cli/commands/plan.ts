@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { type Command, Option } from 'commander';
 import type { LlamaConfig } from '../../src/format/config';
-import { ConfigError } from '../../src/format/errors';
+import { ConfigError, FormatError } from '../../src/format/errors';
 import { parseHfConfig } from '../../src/format/hf-config';
 import type { KvCacheKind } from '../../src/format/kv-cache';
 import { type MemoryPlan, planMemory } from '../../src/format/memory-plan';
@@ -12,6 +12,7 @@ import {
   schemeNames,
 } from '../../src/format/scheme';
 import { type ModelShapeName, modelShapes } from '../../src/format/shapes';
+import { maxGroupSize, type WeightGrid } from '../../src/format/weight-grid';
 import { kvCacheOption, tableBitsOption, wholeNumber } from '../options';
 import { bytesText, print, table } from '../text';
 
@@ -20,6 +21,8 @@ interface PlanFlags {
   readonly scheme: SchemeName;
   readonly context?: number;
   readonly actBits: '4' | '8';
+  readonly weightBits: '3' | '4';
+  readonly groupSize?: number;
   readonly reconstruct: ReconstructMode;
   readonly embeddingBits: 8 | 16;
   readonly headBits: 8 | 16;
@@ -42,6 +45,8 @@ export function register(program: Command): void {
     .addOption(new Option('--scheme <scheme>', 'how to quantize').choices(schemeNames).default('mergequant'))
     .option('--context <tokens>', `tokens in the KV cache (default: ${defaultContext})`, wholeNumber(1))
     .addOption(new Option('--act-bits <bits>', 'bits of activations').choices(['4', '8']).default('4'))
+    .addOption(new Option('--weight-bits <bits>', 'bits of weights').choices(['3', '4']).default('4'))
+    .option('--group-size <n>', 'inputs that share a weight step (default: a row)', wholeNumber(32))
     .addOption(
       new Option('--reconstruct <mode>', 'how strong channels are split')
         .choices(reconstructModes)
@@ -63,6 +68,8 @@ async function runPlan(flags: PlanFlags): Promise<void> {
     contextLength: flags.context ?? Math.min(defaultContext, config.maxPositionEmbeddings),
     chunkTokens: Math.min(flags.chunk, config.maxPositionEmbeddings),
     actBits: flags.actBits === '8' ? 8 : 4,
+    weightBits: flags.weightBits === '3' ? 3 : 4,
+    weightGrid: weightGridOf(flags),
     reconstruct: flags.reconstruct,
     embeddingBits: flags.embeddingBits,
     headBits: flags.headBits,
@@ -73,6 +80,14 @@ async function runPlan(flags: PlanFlags): Promise<void> {
       ? JSON.stringify({ shape: flags.shape, config, ...plan }, null, 1)
       : planText(flags.shape, plan),
   );
+}
+
+/** As `prepare` chooses it: 3 bits and groups need levels with zero points. @throws FormatError */
+function weightGridOf({ weightBits, groupSize = null }: PlanFlags): WeightGrid | null {
+  if (groupSize !== null && (groupSize % 32 !== 0 || groupSize > maxGroupSize)) {
+    throw new FormatError(`group size: expected a multiple of 32 up to ${maxGroupSize}, found ${groupSize}`);
+  }
+  return weightBits === '3' || groupSize !== null ? { groupSize } : null;
 }
 
 /** @throws ConfigError if `shape` is neither a known name nor a config.json that can be run */
@@ -92,7 +107,7 @@ async function loadShape(shape: string): Promise<LlamaConfig> {
 }
 
 function planText(shape: string, plan: MemoryPlan): string {
-  const bits = plan.actBits === null ? '' : `, W4A${plan.actBits}`;
+  const bits = plan.actBits === null ? '' : `, W${plan.weightBits}A${plan.actBits}`;
   const { files, largestBinding, largestMatrix } = plan;
   const buffers = plan.buffers.map(({ label, category, count, largestBytes, totalBytes }) => {
     return [label, category, String(count), bytesText(largestBytes), bytesText(totalBytes)];

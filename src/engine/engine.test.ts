@@ -60,6 +60,11 @@ function rotated(of: ModelLayout): ModelLayout {
   return { ...of, quant: { ...of.quant!, hadamard: { downBlock: 4 } } };
 }
 
+/** The same with weights on asymmetric levels. */
+function onGrid(of: ModelLayout, weightBits: 3 | 4, groupSize: number | null): ModelLayout {
+  return { ...of, quant: { ...of.quant!, weightBits, weightGrid: { groupSize } } };
+}
+
 const options = (changes: Partial<GenerateOptions> = {}): GenerateOptions => ({
   ...{ sampling: greedy, maxTokens: 8, stopTokenIds: [] },
   ...changes,
@@ -103,6 +108,12 @@ describe.each(capabilitySets)('whole passes with $name', async ({ options: gpuOp
     { name: 'mergequant-static 8', of: layout('mergequant-static', 8), allowed: 0.05 },
     { name: 'mergequant 4', of: layout('mergequant', 4), allowed: 0.3 },
     { name: 'mergequant 8 hadamard', of: rotated(layout('mergequant', 8)), allowed: 0.05 },
+    { name: 'mergequant 8, 3-bit groups', of: onGrid(layout('mergequant', 8), 3, 64), allowed: 0.05 },
+    {
+      name: 'mergequant 8, 4-bit groups',
+      of: onGrid(rotated(layout('mergequant', 8)), 4, 32),
+      allowed: 0.05,
+    },
   ])('$name: every token’s NLL as in the float64 reference', async ({ of, allowed }) => {
     const model = randomModel(of, 3);
     const engine = await Engine.create(gpu, await uploadModel(gpu, model), { chunkTokens: 16 });

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { kvCacheKinds } from '../format/kv-cache';
 import { tinyConfig, tinyLayout } from '../format/manifest-fixture';
 import { schemeNames } from '../format/scheme';
 import type { ModelLayout } from '../format/tensors';
@@ -13,6 +14,13 @@ describe.each(capabilitySets)('a GPU that computes rightly passes, with $name', 
   test.each(schemeNames)('%s', async (scheme) => {
     await expect(selfTest(gpu, tinyLayout(scheme), 128)).resolves.toBeUndefined();
   });
+  test.each(kvCacheKinds)('%s keys and values, 8-bit embedding and head', async (kvCache) => {
+    const layout: ModelLayout = { ...tinyLayout('mergequant'), embeddingBits: 8, headBits: 8 };
+    await expect(selfTest(gpu, layout, 128, kvCache)).resolves.toBeUndefined();
+  });
+  test.each([{ groupSize: null }, { groupSize: 128 }])('3-bit weights, %j', async (grid) => {
+    await expect(selfTest(gpu, tinyLayout('mergequant', grid), 128)).resolves.toBeUndefined();
+  });
 });
 
 test.each([32, 256])(
@@ -25,18 +33,32 @@ test.each([32, 256])(
 );
 
 describe('a GPU that computes wrongly is found out', () => {
-  test.each<[string, ModelLayout['scheme'], RegExp, string]>([
+  test.each<[string, ModelLayout['scheme'], RegExp, string, number?]>([
     ['the int4 product reads the wrong nibbles', 'mergequant', />> 4u\) & low/g, '>> 3u) & low'],
     ['rounding is towards zero', 'mergequant', /clamp\(round\(/g, 'clamp(trunc('],
     ['the softmax uses 2^x', 'fp16', /\bexp\(/g, 'exp2('],
     ['the softmax uses 2^x', 'mergequant', /\bexp\(/g, 'exp2('],
     ['RoPE turns the other way', 'fp16', /\bangle\.y\b/g, '(-angle.y)'],
     ['the square root is missing', 'fp16', /\binverseSqrt\(/g, 'abs('],
-  ])('%s', async (_, scheme, from, to) => {
+    ['the 3-bit product takes the wrong high bit', 'mergequant', /p\.high << 5u/g, 'p.high << 4u', 128],
+  ])('%s', async (_, scheme, from, to, groupSize) => {
     const { gpu, changed } = await openGpuWithBug(from, to);
-    await expect(selfTest(gpu, tinyLayout(scheme), 128)).rejects.toMatchObject({ name: 'SelfTestError' });
+    const layout = tinyLayout(scheme, groupSize === undefined ? null : { groupSize });
+    await expect(selfTest(gpu, layout, 128)).rejects.toMatchObject({ name: 'SelfTestError' });
     expect(changed()).toBeGreaterThan(0);
   });
+});
+
+test.each([
+  ['the step of a row is half of what it must be', /1\.0 \/ step,/g, '2.0 / step,'],
+  ['minima are forgotten', /piece\.o \+= minima/g, 'piece.o += 0.0 * minima'],
+  ['elements of a word are swapped', /vec4u\(0u, 8u, 16u, 24u\)/g, 'vec4u(8u, 0u, 16u, 24u)'],
+])('an 8-bit cache that is wrong is found out: %s', async (_, from, to) => {
+  const { gpu, changed } = await openGpuWithBug(from, to);
+  await expect(selfTest(gpu, tinyLayout('mergequant'), 128, 'int8')).rejects.toMatchObject({
+    name: 'SelfTestError',
+  });
+  expect(changed()).toBeGreaterThan(0);
 });
 
 test('prefill and decode of the loaded model agree', async () => {

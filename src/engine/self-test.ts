@@ -8,6 +8,7 @@ import type { KvCacheKind } from '../format/kv-cache';
 import type { LayerSpec, QuantSpec } from '../format/manifest';
 import { schemeModes } from '../format/scheme';
 import { type ModelLayout, paddedInputs } from '../format/tensors';
+import { gridStep, gridWord, gridZero, storableStep } from '../format/weight-grid';
 import type { Gpu } from '../gpu/gpu';
 import { forwardRef } from '../model/forward.ref';
 import { type RandomModel, randomModel, uploadModel } from '../model/reference-model';
@@ -161,11 +162,19 @@ async function readLogits({ gpu: { device }, scratch: { logits }, weights }: Eng
 function loudModel(layout: ModelLayout): RandomModel {
   const model = randomModel(layout, 11);
   for (const [name, values] of model.reference) {
+    if (name.endsWith('.grid')) louderGrid(values as Uint32Array);
     if (!/^layers\..*\.scale$/.test(name)) continue;
     // these very arrays are uploaded, too: only float16 has a copy of its own
     for (let i = 0; i < values.length; i++) values[i] = 5 * values[i]!;
   }
   return model;
+}
+
+/** Steps five times as large, for the GPU and the reference alike: they share the array. */
+function louderGrid(words: Uint32Array): void {
+  for (let i = 0; i < words.length; i++) {
+    words[i] = gridWord(storableStep(5 * gridStep(words[i]!)), gridZero(words[i]!));
+  }
 }
 
 /** One layer with everything that chooses a kernel as in `layout`, and everything else small. */
@@ -205,5 +214,7 @@ function smallQuant(quant: QuantSpec, scheme: ModelLayout['scheme'], hiddenSize:
     mlpAct: real?.mlpAct ?? 1,
     downAct: step,
   };
-  return { ...quant, layers: [layer] };
+  // groups of its own size where there are groups, so that a row has several
+  const weightGrid = quant.weightGrid && { groupSize: quant.weightGrid.groupSize === null ? null : 64 };
+  return { ...quant, weightGrid, layers: [layer] };
 }

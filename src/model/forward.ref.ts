@@ -5,6 +5,7 @@ import { type ModelLayout, qkvRows } from '../format/tensors';
 import { keptRowRef } from '../kernels/kv-row.ref';
 import { ropeTable } from '../kernels/rope-table';
 import { walshHadamardRef } from '../kernels/silu-hadamard.ref';
+import { refWeight } from './weight.ref';
 
 /** Tensors of a model by name, whole (no row blocks); float16 already widened to float32. */
 export type RefTensors = ReadonlyMap<string, Float32Array | Uint32Array | Int32Array>;
@@ -123,19 +124,12 @@ class ReferenceModel {
   }
 
   #linear(name: string, input: Operand): Vector {
-    const weight = this.#get(`${name}.weight`);
     const bias = this.tensors.get(`${name}.bias`);
-    const packed = weight instanceof Uint32Array;
-    const scales = packed ? this.#get(`${name}.scale`) : null;
-    const rows = scales?.length ?? weight.length / input.values.length;
-    const stride = weight.length / rows;
+    const { rows, element, scale } = refWeight(this.layout, this.tensors, name, input.values.length);
     return Float64Array.from({ length: rows }, (_, n) => {
       let sum = 0;
-      for (let k = 0; k < input.values.length; k++) {
-        const w = packed ? nibble(weight as Uint32Array, n * stride, k) : weight[n * stride + k]!;
-        sum += w * input.values[k]!;
-      }
-      return sum * (scales?.[n] ?? 1) * input.scale + (bias?.[n] ?? 0);
+      for (let k = 0; k < input.values.length; k++) sum += element(n, k) * input.values[k]!;
+      return sum * scale(n) * input.scale + (bias?.[n] ?? 0);
     });
   }
 
@@ -187,13 +181,6 @@ class ReferenceModel {
     }
     return y;
   }
-}
-
-/** Weight k of a packed row: offset binary, low nibbles first (docs/FORMAT.md). */
-export function nibble(words: Uint32Array, rowStart: number, k: number): number {
-  const word = words[rowStart + (k >> 3)]!;
-  const shift = 8 * (k & 3) + ((k & 7) < 4 ? 0 : 4);
-  return ((word >>> shift) & 15) - 8;
 }
 
 function dot(a: Vector, aStart: number, b: Vector, bStart: number, length: number): number {

@@ -3,6 +3,7 @@ import { type ActBits, type ActivationMode, schemeModes } from '../format/scheme
 import { type AttentionArgs, attention, attentionSplit, pieceCount } from '../kernels/attention';
 import { embed } from '../kernels/embed';
 import { linearDense } from '../kernels/linear-dense';
+import { linearGrid } from '../kernels/linear-grid';
 import { linearW4 } from '../kernels/linear-w4';
 import { completing, type KernelContext, type Op } from '../kernels/op';
 import { quantDynamic } from '../kernels/quant-dynamic';
@@ -15,7 +16,7 @@ import { siluHadamard } from '../kernels/silu-hadamard';
 import { type SiluMulArgs, siluMul } from '../kernels/silu-mul';
 import { matrixAttention, matrixGateUp } from './matrix-ops';
 import { kvCacheArgs, type Scratch } from './scratch';
-import type { DenseMatrix, Int4Matrix, Matrix, ModelWeights, NormWeights } from './weights';
+import type { DenseMatrix, GridMatrix, Int4Matrix, Matrix, ModelWeights, NormWeights } from './weights';
 
 /** `vector` reads each weight once for one token (decode); `matrix` tiles over many tokens (prefill). */
 export type PassKind = 'vector' | 'matrix';
@@ -146,6 +147,7 @@ function quantize(pass: Pass, linear: Matrix, x: GPUBuffer, inputs: number, act:
 function linear(pass: Pass, matrix: Matrix, floats: GPUBuffer, y: GPUBuffer, accumulate: boolean): Ops {
   const { context, scratch, kind } = pass;
   if (matrix.kind === 'dense') return denseOps(context, matrix, kind, scratch, floats, y, { accumulate });
+  if (matrix.kind === 'grid') return gridBlocks(pass, matrix, y, accumulate);
   return int4Blocks(pass, matrix, y, accumulate).map((args) => linearW4(context, { ...args, kind }));
 }
 
@@ -156,6 +158,23 @@ function int4Blocks({ scratch }: Pass, matrix: Int4Matrix, y: GPUBuffer, accumul
   return matrix.blocks.map(({ rowStart, rows, weight }) => ({
     ...{ inputs, rows, rowStart, outputs, step, q, qmeta, weight, scale, bias, y, accumulate },
   }));
+}
+
+/** One operation per row block of a linear on grids over `q`. */
+function gridBlocks(
+  { context, scratch, kind }: Pass,
+  matrix: GridMatrix,
+  y: GPUBuffer,
+  accumulate: boolean,
+): Ops {
+  const { step, q, qmeta } = scratch;
+  const { bits, groups, inputs, outputs, grid, bias } = matrix;
+  return matrix.blocks.map((block) =>
+    linearGrid(context, {
+      ...{ kind, bits, groups, inputs, outputs, step, q, qmeta, grid, bias, y, accumulate },
+      ...block,
+    }),
+  );
 }
 
 /** gate and up, then silu(gate)·up into `gate.y`, with a Walsh–Hadamard transform where the model has one. */

@@ -8,7 +8,8 @@
 import { qMax, schemeModes } from '../format/scheme';
 import type { ModelLayout } from '../format/tensors';
 import { walshHadamardRef } from '../kernels/silu-hadamard.ref';
-import { nibble, type RefTensors, roundEven } from './forward.ref';
+import { type RefTensors, roundEven } from './forward.ref';
+import { refWeight } from './weight.ref';
 
 /** Values and, element by element, how far float32 results may be from them. */
 export interface Bounded {
@@ -160,24 +161,27 @@ export class LayerReference {
   }
 
   #linear(name: string, input: Operand): Bounded {
-    const weight = this.#get(`${name}.weight`);
     const bias = this.#find(`${name}.bias`);
-    const scales = weight instanceof Uint32Array ? this.#get(`${name}.scale`) : null;
-    const rows = scales?.length ?? weight.length / input.value.length;
-    const stride = weight.length / rows;
-    // integer products are exact
-    const productError = input.integers ? 0 : sumError(input.value.length);
+    const inputs = input.value.length;
+    const { rows, element, ...weight } = refWeight(
+      this.layout,
+      this.tensors,
+      `layers.${this.layer}.${name}`,
+      inputs,
+    );
+    // integer products are exact, and their sum over groups with own scales is one of floats
+    const productError = sumError(input.integers ? weight.groups : inputs);
     const [value, error] = [new Float64Array(rows), new Float64Array(rows)];
     for (let n = 0; n < rows; n++) {
       let [sum, magnitude, uncertain] = [0, 0, 0];
       for (let k = 0; k < input.value.length; k++) {
-        const w = scales ? nibble(weight as Uint32Array, n * stride, k) : weight[n * stride + k]!;
+        const w = element(n, k);
         const term = w * input.value[k]!;
         sum += term;
         magnitude += Math.abs(term);
         uncertain += Math.abs(w) * input.error[k]!;
       }
-      const scale = (scales?.[n] ?? 1) * input.scale;
+      const scale = weight.scale(n) * input.scale;
       const product = sum * scale;
       value[n] = product + (bias?.[n] ?? 0);
       const relative = (magnitude * productError + uncertain) * Math.abs(scale) * (1 + input.scaleError);

@@ -13,6 +13,11 @@ function contentOf(spec: TensorSpec, layout: ModelLayout): RandomContent {
   const inputs = spec.shape[1] ?? 1;
   const codeDeviation = 4.6; // of a uniform 4-bit code
   const activationDeviation = 2.5; // of an integer activation, about Qmax / 3
+  if (spec.name.endsWith('.grid')) {
+    // random low bits make zero points of 0 to 127, so codes deviate by about 50
+    const integers = 50 * activationDeviation * Math.sqrt(layout.config.hiddenSize);
+    return { kind: 'f32', center: 0.3 / integers, spread: 0.05 / integers };
+  }
   if (spec.dtype === 'U32' || spec.dtype === 'I8') return { kind: 'int4' };
   if (/^(embed|head)\.scale$/.test(spec.name)) {
     const step = 0.5 / Math.sqrt(layout.config.hiddenSize) / 127; // bytes are uniform

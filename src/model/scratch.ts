@@ -41,16 +41,16 @@ export interface Scratch {
   readonly kvCache: readonly KvCacheLayer[];
 }
 
-/** Largest K' among a model's int4 linears; 0 when it has none. */
+/** Largest K' among a model's quantized linears; 0 when it has none. */
 function largestQuantizedInput(weights: ModelWeights): number {
   const linears = weights.layers.flatMap((layer) => [layer.qkv, layer.o, layer.gateUp, layer.down]);
-  return Math.max(0, ...linears.map((linear) => (linear.kind === 'int4' ? linear.inputs : 0)));
+  return Math.max(0, ...linears.map((linear) => (linear.kind === 'dense' ? 0 : linear.inputs)));
 }
 
 /** Whether a pass of many tokens leaves gate and up in memory: the others apply SwiGLU's gate within the product. */
 function storesGateUp({ layout, layers }: ModelWeights, software: boolean): boolean {
   if (layout.quant?.hadamard) return true;
-  return layers.some(({ gateUp }) => gateUp.kind === 'dense' || !fusesGate(software, gateUp.blocks));
+  return layers.some(({ gateUp }) => gateUp.kind !== 'int4' || !fusesGate(software, gateUp.blocks));
 }
 
 export interface ScratchOptions {

@@ -11,7 +11,15 @@ import type { Gpu } from '../gpu/gpu';
 import { denseStride, elementBytes, type MatrixDtype, padRows } from '../kernels/dense-layout';
 import { packGather } from '../kernels/packing';
 import { LayerTensors } from './layer-tensors';
-import type { DenseMatrix, LayerWeights, Matrix, ModelWeights, NormWeights, RowBlock } from './weights';
+import type {
+  DenseMatrix,
+  GridMatrix,
+  LayerWeights,
+  Matrix,
+  ModelWeights,
+  NormWeights,
+  RowBlock,
+} from './weights';
 
 /** Every WebGPU device binds this much; larger matrices are split into row blocks unless the device offers more. */
 const defaultBindingBytes = 128 * 2 ** 20;
@@ -226,8 +234,22 @@ export class WeightsLoader {
     const weight = this.#targets.get(`${name}.weight`)!;
     if (weight.spec.dtype !== 'U32') return this.#dense(name);
     const [outputs, words] = weight.spec.shape as [number, number];
+    const { weightBits: bits, weightGrid: groups } = this.#layout.quant!;
+    const inputs = (words * 32) / bits;
+    if (groups) return this.#onGrid(name, { bits, groups, inputs, outputs, blocks: weight.blocks });
     const scale = this.#whole(`${name}.scale`);
-    return { kind: 'int4', inputs: words * 8, outputs, blocks: weight.blocks, scale, bias: this.#bias(name) };
+    return { kind: 'int4', inputs, outputs, blocks: weight.blocks, scale, bias: this.#bias(name) };
+  }
+
+  /** @throws WeightsError when the grid of all rows is more than a binding */
+  #onGrid(
+    name: string,
+    shape: Pick<GridMatrix, 'bits' | 'groups' | 'inputs' | 'outputs' | 'blocks'>,
+  ): Matrix {
+    const { blocks } = this.#targets.get(`${name}.grid`)!;
+    if (blocks.length > 1)
+      throw new WeightsError(`${name}.grid: expected one buffer, found ${blocks.length}`);
+    return { kind: 'grid', ...shape, grid: blocks[0]!.weight, bias: this.#bias(name) };
   }
 
   #dense(name: string): DenseMatrix {

@@ -1,6 +1,8 @@
 /** A model's weights on the GPU, and the loader that fills them tensor by tensor. */
 
+import type { WeightBits } from '../format/scheme';
 import type { ModelLayout } from '../format/tensors';
+import type { WeightGrid } from '../format/weight-grid';
 import type { BufferArena } from '../gpu/arena';
 import type { MatrixDtype } from '../kernels/dense-layout';
 import type { LayerTensors } from './layer-tensors';
@@ -33,7 +35,19 @@ export interface Int4Matrix {
   readonly bias: GPUBuffer | null; // [N] f32
 }
 
-export type Matrix = DenseMatrix | Int4Matrix;
+/** A [N, K'] matrix of packed levels with a step and a zero point per group of a row. */
+export interface GridMatrix {
+  readonly kind: 'grid';
+  readonly bits: WeightBits;
+  readonly groups: WeightGrid;
+  readonly inputs: number; // K', a multiple of 32
+  readonly outputs: number; // N
+  readonly blocks: readonly RowBlock[];
+  readonly grid: GPUBuffer; // [N, G] u32
+  readonly bias: GPUBuffer | null; // [N] f32
+}
+
+export type Matrix = DenseMatrix | Int4Matrix | GridMatrix;
 
 /** An RMSNorm that keeps its weight γ, or one merged with the quantization step (Eq. 4) and the gather (Eq. 6). */
 export type NormWeights =

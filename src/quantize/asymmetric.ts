@@ -35,9 +35,9 @@ export interface GroupLevels {
 }
 
 /** Parts of the range from the smallest to the largest weight that a search starts from. */
-const rangeParts = [1, 0.93, 0.86, 0.79, 0.72, 0.65, 0.58];
+const rangeParts = [1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4];
 /** Times that step and zero point are fitted to the levels chosen with the last ones. */
-const refits = 2;
+const refits = 3;
 
 /** The code of the level nearest to `value`. */
 export function nearestCode(value: number, { step, zero }: GroupLevels, bits: WeightBits): number {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { numpy as np, tree, valueAndGrad } from '@jax-js/jax';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { LlamaConfig } from '../format/config';
+import { asymmetricNearest, packOnGrid } from './asymmetric';
 import { calibrateLayer } from './calibrate';
 import { Checkpoint } from './checkpoint';
 import { blockShape, compensateLayer, compensationDefaults } from './compensate';
@@ -76,9 +77,17 @@ async function problem(
   return { config, method: all, layer: await quantizeLayer(weights, stats, config, all), inputs, targets };
 }
 
+/** Weights on 3-bit levels. */
+function threeBits(groupSize: number | null): Partial<Method> {
+  const weightGrid = { bits: 3, groupSize } as const;
+  return { weightGrid, quantizeWeights: asymmetricNearest(weightGrid) };
+}
+
 let plain: Problem;
+let grouped: Problem;
 beforeAll(async () => {
   plain = await problem('plain', {});
+  grouped = await problem('grouped', threeBits(64));
 });
 
 describe('the trainable block', () => {
@@ -88,6 +97,8 @@ describe('the trainable block', () => {
     { label: 'rtn-dynamic', changes: { scheme: 'rtn-dynamic', reconstruct: 'none' } },
     { label: 'static', changes: { scheme: 'mergequant-static', actBits: 8 } },
     { label: 'hadamard', changes: { reconstruct: 'none', hadamard: { downBlock: 4 } } },
+    { label: '3 bits', changes: threeBits(null) },
+    { label: '3 bits in groups', changes: threeBits(64) },
   ])('computes what the quantized block does: $label', async ({ label, changes }) => {
     const { config, layer, inputs, targets, method: own } = await problem(label, changes);
     const batch = makeBatches(inputs, targets, config, 1)[0]!; // the longest sequence alone fills its row
@@ -109,46 +120,71 @@ describe('the trainable block', () => {
     tree.dispose(batch);
   });
 
-  test('gradients are those of finite differences where nothing is rounded', async () => {
-    const { config, layer, inputs, targets, method: own } = plain;
-    const batch = makeBatches(inputs, targets, config, 1)[0]!;
-    const { constants } = layerArrays(layer, config, own);
-    // no clamp in front of o and down: a token's scale counts as a constant, which then makes no difference
-    const acts = { ...blockShape(layer, config, own).acts, o: 1, down: 1 };
-    const shape = { ...blockShape(layer, config, own), rounds: false, acts };
-    const random = seededRandom(9);
-    const small = (rows: number, cols: number) =>
-      Float32Array.from({ length: rows * cols }, () => 0.2 * (random() - 0.5));
-    const values: Record<string, { data: Float32Array<ArrayBuffer>; shape: number[] }> = {};
-    for (const name of ['qkv', 'o', 'gateUp', 'down'] as const) {
-      const { rows, cols } = layer[name].weight;
-      values[`${name}.a`] = { data: small(rows, 2), shape: [rows, 2] };
-      values[`${name}.b`] = { data: small(2, cols), shape: [2, cols] };
-      // narrow enough that many weights are clamped: the others do not feel the scale where nothing is rounded
-      values[`${name}.growth`] = { data: small(rows, 1).map((value) => value - 0.5), shape: [rows, 1] };
-    }
-    const arrays = () =>
-      Object.fromEntries(Object.entries(values).map(([key, v]) => [key, np.array(v.data).reshape(v.shape)]));
-    const loss = (parameters: ReturnType<typeof arrays>) => blockLoss(shape, parameters, constants, batch);
-    const [, gradients] = valueAndGrad(loss)(arrays());
-    for (const key of Object.keys(values)) {
-      const gradient = (await (gradients as ReturnType<typeof arrays>)[key]!.data()) as Float32Array;
-      // along the gradient itself the loss must change by its squared length: one number checks every element's sign and size
-      const length = Math.sqrt(gradient.reduce((sum, g) => sum + g * g, 0));
-      const { data } = values[key]!;
-      const at = async (t: number) => {
-        const before = data.slice();
-        data.set(data.map((value, i) => value + (t * gradient[i]!) / length));
-        const value = ((await loss(arrays()).data()) as Float32Array)[0]!;
-        data.set(before);
-        return value;
-      };
-      const h = 0.02;
-      const slope = ((await at(h)) - (await at(-h))) / (2 * h);
-      expect(Math.abs(slope / length - 1), `${key}: ${slope} for ${length}`).toBeLessThan(0.02); // h² terms and float32 losses
-    }
-  });
+  test.each(['plain', 'grouped'])(
+    'gradients are those of finite differences where nothing is rounded: %s',
+    async (which) => {
+      const { config, layer, inputs, targets, method: own } = which === 'plain' ? plain : grouped;
+      const batch = makeBatches(inputs, targets, config, 1)[0]!;
+      const { constants } = layerArrays(layer, config, own);
+      // no clamp in front of o and down: a token's scale counts as a constant, which then makes no difference
+      const acts = { ...blockShape(layer, config, own).acts, o: 1, down: 1 };
+      const shape = { ...blockShape(layer, config, own), rounds: false, acts };
+      const random = seededRandom(9);
+      const small = (rows: number, cols: number) =>
+        Float32Array.from({ length: rows * cols }, () => 0.2 * (random() - 0.5));
+      const values: Record<string, { data: Float32Array<ArrayBuffer>; shape: number[] }> = {};
+      for (const name of ['qkv', 'o', 'gateUp', 'down'] as const) {
+        const { rows, cols, scales } = layer[name].weight;
+        const groups = scales.length / rows;
+        values[`${name}.a`] = { data: small(rows, 2), shape: [rows, 2] };
+        values[`${name}.b`] = { data: small(2, cols), shape: [2, cols] };
+        // narrow enough that many weights are clamped: the others do not feel the scale where nothing is rounded
+        values[`${name}.growth`] = {
+          data: small(rows, groups).map((value) => value - 0.5),
+          shape: [rows, groups],
+        };
+      }
+      const arrays = () =>
+        Object.fromEntries(
+          Object.entries(values).map(([key, v]) => [key, np.array(v.data).reshape(v.shape)]),
+        );
+      const loss = (parameters: ReturnType<typeof arrays>) => blockLoss(shape, parameters, constants, batch);
+      const [, gradients] = valueAndGrad(loss)(arrays());
+      for (const key of Object.keys(values)) {
+        const gradient = (await (gradients as ReturnType<typeof arrays>)[key]!.data()) as Float32Array;
+        // along the gradient itself the loss must change by its squared length: one number checks every element's sign and size
+        const length = Math.sqrt(gradient.reduce((sum, g) => sum + g * g, 0));
+        const { data } = values[key]!;
+        const at = async (t: number) => {
+          const before = data.slice();
+          data.set(data.map((value, i) => value + (t * gradient[i]!) / length));
+          const value = ((await loss(arrays()).data()) as Float32Array)[0]!;
+          data.set(before);
+          return value;
+        };
+        const h = 0.02;
+        const slope = ((await at(h)) - (await at(-h))) / (2 * h);
+        expect(Math.abs(slope / length - 1), `${key}: ${slope} for ${length}`).toBeLessThan(0.02); // h² terms and float32 losses
+      }
+    },
+  );
 });
+
+/** Mean squared distance of a quantized layer's output from the float layer's. */
+async function meanError(layer: QuantizedLayer, { config, method: own, inputs, targets }: Problem) {
+  const block = await quantizedBlock(layer, config, own);
+  let error = 0;
+  let count = 0;
+  for (const [i, x] of copies(inputs).entries()) {
+    await forwardBlock(block, x, config, ropeTable(config, 20));
+    x.data.forEach((value, k) => {
+      error += (value - targets[i]!.data[k]!) ** 2;
+    });
+    count += x.data.length;
+  }
+  block.dispose();
+  return error / count;
+}
 
 describe('training', () => {
   test.each([
@@ -163,19 +199,26 @@ describe('training', () => {
     );
     expect(losses).toHaveLength(12);
     expect(result.after).toBeLessThan(0.9 * result.before);
-    const block = await quantizedBlock(result.layer, config, own);
-    let error = 0;
-    let count = 0;
-    for (const [i, x] of copies(inputs).entries()) {
-      await forwardBlock(block, x, config, ropeTable(config, 20));
-      x.data.forEach((value, k) => {
-        error += (value - targets[i]!.data[k]!) ** 2;
-      });
-      count += x.data.length;
-    }
-    block.dispose();
-    expect(error / count / result.before).toBeLessThan(0.95);
+    expect((await meanError(result.layer, plain)) / result.before).toBeLessThan(0.95);
     expect(result.layer.qkv.weight.codes.every((code) => code >= -8 && code <= 7)).toBe(true);
+  });
+
+  test('on 3-bit levels in groups, and the folded codes are levels', async () => {
+    const { config, layer, inputs, targets, method: own } = grouped;
+    const options = { ...compensationDefaults, epochs: 8, rate: 0.02 };
+    const result = await compensateLayer(layer, inputs, targets, config, own, options);
+    expect(result.after).toBeLessThan(0.9 * result.before);
+    expect((await meanError(result.layer, grouped)) / result.before).toBeLessThan(0.95);
+    const { qkv } = result.layer;
+    expect(qkv.weight.codes).not.toEqual(layer.qkv.weight.codes);
+    expect(() => packOnGrid(qkv.weight, qkv.weight.grid!)).not.toThrow();
+    const { zeros } = qkv.weight.grid!;
+    const groups = qkv.weight.scales.length / qkv.weight.rows;
+    qkv.weight.codes.forEach((code, i) => {
+      const k = i % qkv.weight.cols;
+      const zero = zeros[Math.floor(i / qkv.weight.cols) * groups + Math.floor(k / 64)]!;
+      expect((code + zero) % 16).toBe(0);
+    });
   });
 
   test('the same seed gives the same codes', async () => {

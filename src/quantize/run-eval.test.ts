@@ -77,15 +77,39 @@ test('channels made strong by a power of two change nothing, and reconstruction 
   expect(padded.addedColumns).toBeGreaterThan(0);
 });
 
-test.each([{ hadamard: false }, { hadamard: true }, { scheme: 'mergequant-static' as const }])(
-  'the layers in memory are the artifact: $hadamard $scheme',
-  async (variant) => {
-    const options = { ...prepareDefaults, ...variant, checkpoint, calibration, samples: 6, sequence: 64 };
-    const measured = await run.row({ label: 'memory', options: { ...variant, sequence: 64 } }, 1);
-    const out = join(folder, `artifact-${JSON.stringify(variant).replace(/\W/g, '')}`);
-    await runPrepare({ ...options, out });
-    const written = await perplexity(artifactModel(readArtifact(out)), run.windows);
-    // the same integers; embedding and head are float16 in the artifact, which may tip a rounding here and there
-    expect(Math.abs(written / measured.ppl - 1)).toBeLessThan(0.02);
-  },
-);
+test('3-bit weights: groups lose less than rows, GPTQ less than the nearest level, and 4 bits less than 3', async () => {
+  const rows = suiteRows('w3');
+  const at = (label: string) => {
+    const row = rows.find((candidate) => candidate.label === label)!;
+    const { groupSize } = row.options;
+    // this model's rows are shorter than 128
+    return run.row(
+      { ...row, options: { ...row.options, sequence: 64, ...(groupSize && { groupSize: 32 }) } },
+      1,
+    );
+  };
+  const perRow = await at('W3 per channel Afloat, rtn');
+  const grouped = await at('W3 groups of 128 Afloat, rtn');
+  const gptq = await at('W3 groups of 128 Afloat, gptq');
+  const four = await at('W4 groups of 128 A4, gptq');
+  const three = await at('W3 groups of 128 A4, gptq');
+  const last = ({ layerErrors }: typeof perRow) => layerErrors.at(-1)!;
+  expect(last(grouped)).toBeLessThan(last(perRow));
+  expect(last(gptq)).toBeLessThan(last(grouped));
+  expect(last(four)).toBeLessThan(last(three));
+});
+
+test.each([
+  { hadamard: false },
+  { hadamard: true },
+  { scheme: 'mergequant-static' as const },
+  { weightBits: 3 as const, groupSize: 32, scheme: 'mergequant' as const },
+])('the layers in memory are the artifact: $hadamard $scheme $weightBits', async (variant) => {
+  const options = { ...prepareDefaults, ...variant, checkpoint, calibration, samples: 6, sequence: 64 };
+  const measured = await run.row({ label: 'memory', options: { ...variant, sequence: 64 } }, 1);
+  const out = join(folder, `artifact-${JSON.stringify(variant).replace(/\W/g, '')}`);
+  await runPrepare({ ...options, out });
+  const written = await perplexity(artifactModel(readArtifact(out)), run.windows);
+  // the same integers; embedding and head are float16 in the artifact, which may tip a rounding here and there
+  expect(Math.abs(written / measured.ppl - 1)).toBeLessThan(0.02);
+});
