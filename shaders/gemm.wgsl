@@ -1,42 +1,10 @@
-// General float32 product of strided matrices: C[m, n] = alpha * sum_k A(m, k) * B(n, k) (+ bias[n]) (+ C[m, n]).
-//
-//   A(m, k) = a[a_offset + m * a_stride + k], or a[a_offset + k * a_stride + m] with A_TRANSPOSED; B alike, by n
-//   ->  c[c_offset + m * c_stride + n], [M, N] f32
-//
-// z is the number of a batch: a and c move on by a_batch and c_batch elements each, b every b_group batches by b_batch.
-// The offline method is made of it: linears (x * W^T), Gram matrices (X^T * X: both transposed, LOWER), attention scores and
-// values of many heads, a Cholesky factor's trailing update (alpha = -1, LOWER), targets and partial sums of GPTQ.
+// General product in tiles, see gemm_operands.wgsl, which precedes it.
 //
 // Tiles and registers as in matmul_dense.wgsl: a workgroup of 128 owns 64 x 64 elements of C and walks K in steps of 16
-// through workgroup memory, vec4 along k, zeros beyond every edge; an invocation has 8 x 4 sums. A transposed operand is
-// read as 4 x 4 blocks, vec4 along m or n, and turned in registers. An element's sum runs over k in order, whatever M
-// and N are. With LOWER, tiles wholly above the diagonal are left alone.
-
-struct Params {
-  M: u32,
-  N: u32,
-  K: u32,
-  a_offset: u32,
-  a_stride: u32,
-  a_batch: u32,
-  b_offset: u32,
-  b_stride: u32,
-  b_batch: u32,
-  b_group: u32, // batches that share a b
-  c_offset: u32,
-  c_stride: u32,
-  c_batch: u32,
-  alpha: f32,
-}
-
-override A_TRANSPOSED: bool = false;
-override B_TRANSPOSED: bool = false;
-// Whole vec4 loads: offset, stride and batch are multiples of 4 and, where k is the inner dimension, K is, too.
-override A_FOURS: bool = true;
-override B_FOURS: bool = true;
-override ACCUMULATE: bool = false;
-override LOWER: bool = false;
-override HAS_BIAS: bool = false;
+// through workgroup memory, vec4 along k; an invocation has 8 x 4 sums. A transposed operand is read as 4 x 4 blocks, vec4
+// along m or n, and turned in registers. An element's sum runs over k in order, whatever M and N are. With LOWER, tiles
+// wholly above the diagonal are left alone.
+// Grid: tiles of n in x, of m in y, batches in z.
 
 const tile = 64u;
 const invocations = 128u;
@@ -45,63 +13,8 @@ const pitch = 5u; // vec4 between lines of a tile
 const lines_a = 8u; // of an invocation
 const lines_b = 4u;
 
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> a: array<vec4f>;
-@group(0) @binding(2) var<storage, read> b: array<vec4f>;
-@group(0) @binding(3) var<storage, read> bias: array<f32>; // [N]
-@group(0) @binding(4) var<storage, read_write> c: array<f32>;
-
 var<workgroup> a_tile: array<vec4f, tile * pitch>; // [64 m, 16 k]
 var<workgroup> b_tile: array<vec4f, tile * pitch>; // [64 n, 16 k]
-
-fn a_element(i: u32) -> f32 {
-  return a[i / 4u][i % 4u];
-}
-
-fn b_element(i: u32) -> f32 {
-  return b[i / 4u][i % 4u];
-}
-
-// The element at i where `inside`, else 0.
-fn a_at(inside: bool, i: u32) -> f32 {
-  if (inside) {
-    return a_element(i);
-  }
-  return 0.0;
-}
-
-fn b_at(inside: bool, i: u32) -> f32 {
-  if (inside) {
-    return b_element(i);
-  }
-  return 0.0;
-}
-
-// Four elements from i on, the first `count` of them (0 .. 4).
-fn a_four(i: u32, count: u32) -> vec4f {
-  if (count == 0u) {
-    return vec4f();
-  }
-  if (A_FOURS) {
-    return a[i / 4u];
-  }
-  return vec4f(a_element(i), a_at(count > 1u, i + 1u), a_at(count > 2u, i + 2u), a_at(count > 3u, i + 3u));
-}
-
-fn b_four(i: u32, count: u32) -> vec4f {
-  if (count == 0u) {
-    return vec4f();
-  }
-  if (B_FOURS) {
-    return b[i / 4u];
-  }
-  return vec4f(b_element(i), b_at(count > 1u, i + 1u), b_at(count > 2u, i + 2u), b_at(count > 3u, i + 3u));
-}
-
-// How many of the four elements from `at` on lie below `end`.
-fn within(at: u32, end: u32) -> u32 {
-  return min(end - min(at, end), 4u);
-}
 
 fn stage_a(index: u32, first: u32, base: u32, k0: u32) {
   if (A_TRANSPOSED) {
@@ -157,11 +70,6 @@ fn stage_b(index: u32, first: u32, base: u32, k0: u32) {
   }
 }
 
-// acc + 4 products as one chain: `dot` and an addition would be five operations.
-fn dot4(acc: f32, x: vec4f, y: vec4f) -> f32 {
-  return fma(x.w, y.w, fma(x.z, y.z, fma(x.y, y.y, fma(x.x, y.x, acc))));
-}
-
 @compute @workgroup_size(invocations)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) index: u32) {
   let first_n = group.x * tile;
@@ -196,17 +104,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) in
     let m = first_m + m_lane + 8u * line;
     for (var column = 0u; column < lines_b; column++) {
       let n = first_n + n_lane + 16u * column;
-      if (m < params.M && n < params.N) {
-        let at = c_base + m * params.c_stride + n;
-        var value = params.alpha * acc[line][column];
-        if (HAS_BIAS) {
-          value += bias[n];
-        }
-        if (ACCUMULATE) {
-          value += c[at];
-        }
-        c[at] = value;
-      }
+      store(c_base, m, n, acc[line][column]);
     }
   }
 }

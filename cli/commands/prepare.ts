@@ -11,15 +11,18 @@ import {
   weightMethods,
 } from '../../src/quantize/prepare';
 import { compensateHelp, compensationRun, parseCompensation } from '../compensation';
+import { type DeviceFlags, deviceOption, gpuMemoryOption, openLayerDevice } from '../layer-device';
 import { numberBetween, tableBitsOption, wholeNumber } from '../options';
 import { progressBar } from '../progress';
 
-type Flags = Omit<PrepareOptions, 'checkpoint' | 'compensation'> & {
-  readonly json?: boolean;
-  /** true: the option without settings. */
-  readonly compensate?: CompensationOptions | true;
-  readonly compensateFolder?: string;
-};
+type Flags = Omit<PrepareOptions, 'checkpoint' | 'compensation' | 'device'> &
+  DeviceFlags & {
+    readonly json?: boolean;
+    /** true: the option without settings. */
+    readonly compensate?: CompensationOptions | true;
+    readonly compensateFolder?: string;
+    readonly compensateSamples?: number;
+  };
 
 function positive(text: string): number {
   const value = Number(text);
@@ -88,6 +91,9 @@ export function register(program: Command): void {
     .option('--greedy', "the artifact's generation_config.json asks for greedy decoding")
     .addOption(new Option('--compensate [settings]', compensateHelp).argParser(parseCompensation))
     .option('--compensate-folder <folder>', 'keeps compensated layers, so that an interrupted run goes on')
+    .option('--compensate-samples <n>', 'calibration sequences to train on (default: all)', wholeNumber(1))
+    .addOption(deviceOption)
+    .addOption(gpuMemoryOption)
     .option('--spill <folder>', "keep a layer's activations in files there instead of memory")
     .option('--calibration <file...>', 'plain text (.txt) or conversations (.jsonl)', [...preset.calibration])
     .option('--samples <n>', 'calibration sequences, shared among the files', wholeNumber(1), preset.samples)
@@ -132,16 +138,31 @@ function layerProgress(): { onLayer(done: number, total: number): void; stop(): 
 }
 
 async function prepare(checkpoint: string, flags: Flags): Promise<void> {
-  const { json, compensate, compensateFolder, ...options } = flags;
+  const {
+    json,
+    compensate,
+    compensateFolder,
+    compensateSamples,
+    device: _,
+    gpuMemory: __,
+    ...options
+  } = flags;
   const settings = compensate === true ? compensationDefaults : compensate;
-  const compensation = settings && { compensation: await compensationRun(settings, compensateFolder) };
+  const sequences = compensateSamples === undefined ? {} : { sequences: compensateSamples };
+  const compensation = settings && {
+    compensation: { ...(await compensationRun(settings, compensateFolder)), ...sequences },
+  };
+  const device = await openLayerDevice(flags);
   // The half-written folder is removed when the process exits, and only then.
   process.once('SIGINT', () => process.exit(130));
   process.once('SIGTERM', () => process.exit(143));
   const progress = layerProgress();
   let summary: PrepareSummary;
   try {
-    summary = await runPrepare({ ...options, ...compensation, checkpoint }, progress.onLayer);
+    summary = await runPrepare(
+      { ...options, ...compensation, ...(device && { device }), checkpoint },
+      progress.onLayer,
+    );
   } finally {
     progress.stop();
   }

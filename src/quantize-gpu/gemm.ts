@@ -1,4 +1,6 @@
-import source from '../../shaders/gemm.wgsl?raw';
+import tiles from '../../shaders/gemm.wgsl?raw';
+import operands from '../../shaders/gemm_operands.wgsl?raw';
+import own from '../../shaders/gemm_own.wgsl?raw';
 import { requireShape } from '../kernels/op';
 import type { GpuWork } from './gpu-work';
 
@@ -31,8 +33,6 @@ export interface GemmArgs {
   readonly batchesPerB?: number;
 }
 
-const tile = 64;
-
 /** Whether a line's elements can be loaded four at a time. @param inner elements of the inner dimension */
 function isFours({ offset = 0, stride, batch = 0, transposed }: Operand, K: number): boolean {
   return [offset, stride, batch, transposed ? 0 : K].every((value) => value % 4 === 0);
@@ -62,10 +62,12 @@ export function gemm(work: GpuWork, args: GemmArgs): Promise<void> {
     cBatch: c.batch ?? 0,
     alpha: { f32: alpha },
   };
+  const { software } = work.gpu.caps;
+  const tile = software ? 32 : 64;
   const flag = (value: boolean | undefined) => (value ? 1 : 0);
   return work.run({
     label: 'gemm',
-    source,
+    source: `${operands}\n${software ? own : tiles}`,
     constants: {
       A_TRANSPOSED: flag(a.transposed),
       B_TRANSPOSED: flag(b.transposed),

@@ -11,6 +11,7 @@ import type { LayerCalibratorOptions } from '../quantize/layer-calibrator';
 import type { CalibratedLayer, Calibrator } from '../quantize/layer-device';
 import { seededRandom } from '../quantize/random';
 import type { WeightSource } from '../quantize/rotate';
+import type { Stopwatch } from '../quantize/stopwatch';
 import { attend, gateRows, linearRows, rmsNormRows } from './block-steps';
 import type { RowsBuffer } from './elementwise';
 import { GpuCollector } from './gpu-collector';
@@ -30,6 +31,7 @@ export interface CalibrationRun {
   readonly rope: GPUBuffer;
   /** A new store of the current layer, which ends with it. */
   readonly newRows: (width: number) => GpuRows;
+  readonly watch: Stopwatch;
 }
 
 /** The embedded calibration tokens on the GPU. */
@@ -71,6 +73,7 @@ export class GpuCalibrator implements Calibrator {
     set: CalibrationSet,
     options: LayerCalibratorOptions,
     residentBytes: number,
+    watch: Stopwatch,
   ): Promise<GpuCalibrator> {
     const { config } = source;
     const folder = options.spill === null ? null : mkdtempSync(join(options.spill, 'activations-'));
@@ -84,7 +87,7 @@ export class GpuCalibrator implements Calibrator {
       calibrator.#stores.push(store);
       return store;
     };
-    const run = { work, cache, budget, config, options, chosen, rope, newRows };
+    const run = { work, cache, budget, config, options, chosen, rope, newRows, watch };
     const calibrator = new GpuCalibrator(run, hidden, quantized, folder);
     return calibrator;
   }
@@ -94,7 +97,10 @@ export class GpuCalibrator implements Calibrator {
     this.#release();
     const { run, quantized } = this;
     run.cache.clear();
-    run.cache.hold(weights);
+    await run.watch.time('upload', async () => {
+      run.cache.hold(weights);
+      await run.work.settle();
+    });
     const stats = await this.#floatPass(weights);
     if (!quantized) return { stats, walk: null, stream: null };
     const walk = new GpuWalk(run, weights, stats, quantized, this.hidden);

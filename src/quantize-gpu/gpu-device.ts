@@ -8,6 +8,7 @@ import type { Calibrator, ClipSearch, LayerDevice } from '../quantize/layer-devi
 import { type Matrix, matrix } from '../quantize/matrix';
 import type { WeightSource } from '../quantize/rotate';
 import type { QuantizedMatrix, WeightQuantizer } from '../quantize/rtn';
+import { Stopwatch } from '../quantize/stopwatch';
 import { gptqRoundGpu } from './gptq-gpu';
 import { GpuCalibrator } from './gpu-calibrator';
 import { GpuClipSearch } from './gpu-clip';
@@ -18,6 +19,7 @@ import { WeightCache } from './weight-cache';
 export interface GpuDeviceOptions {
   /** Activations that stay on the GPU; the rest is spilled to memory or, with `--spill`, to files. */
   readonly residentBytes: number;
+  readonly stopwatch?: Stopwatch;
 }
 
 export class GpuLayerDevice implements LayerDevice {
@@ -25,6 +27,7 @@ export class GpuLayerDevice implements LayerDevice {
   readonly work: GpuWork;
   readonly clip: ClipSearch;
   readonly #cache: WeightCache;
+  readonly #watch: Stopwatch;
 
   constructor(
     gpu: Gpu,
@@ -32,19 +35,27 @@ export class GpuLayerDevice implements LayerDevice {
   ) {
     this.work = new GpuWork(gpu);
     this.#cache = new WeightCache(this.work);
-    this.clip = new GpuClipSearch(this.work, this.#cache);
+    this.#watch = options.stopwatch ?? new Stopwatch();
+    const clip = new GpuClipSearch(this.work, this.#cache);
+    this.clip = {
+      channels: (...args) => this.#watch.time('clip', () => clip.channels(...args)),
+      tokens: (inputs) => this.#watch.time('clip', () => clip.tokens(inputs)),
+      tensor: (inputs) => this.#watch.time('clip', () => clip.tensor(inputs)),
+    };
   }
 
   gptq(options: GptqOptions): WeightQuantizer {
     return async (weights, problem) => {
       if (!problem)
         throw new GptqInputError('GPTQ weighs its errors by calibration tokens: give --calibration');
-      const grams = await gramsOf(this.work, problem, options.target === 'outputs');
+      const grams = await this.#watch.time('gram', () =>
+        gramsOf(this.work, problem, options.target === 'outputs'),
+      );
       const { gram, cross } = grams;
       try {
         // Asymmetric levels are fitted group by group, which the host does with these Gram matrices.
         if (options.grid) return await this.#onHost(weights, grams, options);
-        return await gptqRoundGpu(this.work, weights, gram, cross, options);
+        return await this.#watch.time('gptq', () => gptqRoundGpu(this.work, weights, gram, cross, options));
       } catch (error) {
         if (!(error instanceof NotPositiveDefiniteError)) throw error;
         const which = `the Hessian of ${grams.width} inputs`;
@@ -61,7 +72,7 @@ export class GpuLayerDevice implements LayerDevice {
     options: LayerCalibratorOptions,
   ): Promise<Calibrator> {
     const { work, options: own } = this;
-    return GpuCalibrator.create(work, this.#cache, checkpoint, set, options, own.residentBytes);
+    return GpuCalibrator.create(work, this.#cache, checkpoint, set, options, own.residentBytes, this.#watch);
   }
 
   async #onHost(

@@ -5,12 +5,7 @@ import type { Site } from '../quantize/forward';
 import type { LayerWeights } from '../quantize/layer';
 import type { BlockStream } from '../quantize/layer-compensator';
 import { type Matrix, matrix } from '../quantize/matrix';
-import type {
-  QuantizedLayer,
-  QuantizedLinear,
-  QuantizedNorm,
-  QuantizedWalk,
-} from '../quantize/quantize-layer';
+import type { QuantizedLayer, QuantizedNorm, QuantizedWalk } from '../quantize/quantize-layer';
 import { attend, type GpuLinear, gateRows, linearRows, rmsNormRows } from './block-steps';
 import { expandCodes, type RowsBuffer } from './elementwise';
 import { type CalibrationRun, copyOf } from './gpu-calibrator';
@@ -41,7 +36,11 @@ export class GpuWalk implements QuantizedWalk, BlockStream {
     readonly target: GpuRows,
   ) {}
 
-  async stats(site: Site, unfold: Float32Array | null = null): Promise<SiteStats> {
+  stats(site: Site, unfold: Float32Array | null = null): Promise<SiteStats> {
+    return this.run.watch.time('walk', () => this.#stats(site, unfold));
+  }
+
+  async #stats(site: Site, unfold: Float32Array | null): Promise<SiteStats> {
     const { work, config, options, chosen, newRows } = this.run;
     const width = siteWidths(config)[site];
     const isNorm = site === 'attn' || site === 'mlp';
@@ -60,7 +59,11 @@ export class GpuWalk implements QuantizedWalk, BlockStream {
     return { absMax, sample, ...(rows && { rows }), ...(targets && { targets }) };
   }
 
-  async advance(site: Site, linear: QuantizedLinear, act: number, norm: QuantizedNorm | null): Promise<void> {
+  advance(...args: Parameters<QuantizedWalk['advance']>): Promise<void> {
+    return this.run.watch.time('walk', () => this.#advance(...args));
+  }
+
+  async #advance(...[site, linear, act, norm]: Parameters<QuantizedWalk['advance']>): Promise<void> {
     const { work, config, newRows } = this.run;
     const { rows: outputs, cols: inputs } = linear.weight;
     const weight = await expandCodes(work, linear.weight);
@@ -89,6 +92,10 @@ export class GpuWalk implements QuantizedWalk, BlockStream {
 
   targets(count: number): Promise<readonly Matrix[]> {
     return read(this.target, count);
+  }
+
+  outputs(count: number): Promise<readonly Matrix[]> {
+    return read(this.hidden, count);
   }
 
   async rerun({ attnNorm, qkv, o, mlpNorm, gateUp, down, spec }: QuantizedLayer): Promise<void> {

@@ -24,6 +24,8 @@ export interface BlockStream {
   targets(count: number): Promise<readonly Matrix[]>;
   /** Sets the quantized model's stream to what `layer` makes of its inputs. */
   rerun(layer: QuantizedLayer): Promise<void>;
+  /** The first `count` sequences of the quantized model behind the layer, once `rerun` is done. */
+  outputs(count: number): Promise<readonly Matrix[]>;
 }
 
 /** Streams in memory; `stream` is what `rerun` replaces. */
@@ -46,6 +48,7 @@ export function hostStream(
       }
       block.dispose();
     },
+    outputs: async (count) => stream.slice(0, count),
   };
 }
 

@@ -2,8 +2,8 @@
 import { basename, resolve } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { version } from '../../package.json';
-import { FormatError } from '../format/errors';
 import type { LlamaConfig } from '../format/config';
+import { FormatError } from '../format/errors';
 import type { FileEntry, LayerSpec, Manifest, QuantSpec } from '../format/manifest';
 import type { ActBits, SchemeName } from '../format/scheme';
 import { ArtifactWriter, type ArtifactWriterOptions } from './artifact-writer';
@@ -27,6 +27,7 @@ import {
 } from './prepare-options';
 import { CalibrationMissingError, type Method, quantizeLayer } from './quantize-layer';
 import { RotatedCheckpoint, type WeightSource } from './rotate';
+import { Stopwatch } from './stopwatch';
 
 export * from './prepare-options';
 
@@ -67,7 +68,7 @@ function layerTensors(
 }
 
 /** The host's, or the device's. */
-async function calibratorOf(
+export async function calibratorOf(
   checkpoint: WeightSource,
   set: CalibrationSet,
   options: PrepareOptions,
@@ -101,14 +102,16 @@ async function writeQuantizedLayers(
   const calibrator = set && (await calibratorOf(checkpoint, set, options, method));
   const compensator = options.compensation && new LayerCompensator(options.compensation, config, method);
   const layers: LayerSpec[] = [];
+  const { stopwatch: watch = new Stopwatch() } = options;
   for (let index = 0; index < end; index++) {
-    const weights = await checkpoint.layer(index);
-    const calibrated = await calibrator?.layer(weights);
+    const weights = await watch.time('read', () => checkpoint.layer(index));
+    const calibrated = await watch.time('calibrate', async () => calibrator?.layer(weights));
     if (index >= from) {
       const { stats = null, walk = null, stream = null } = calibrated ?? {};
-      const quantize = () => quantizeLayer(weights, stats, config, method, walk);
+      const quantize = () =>
+        watch.time('quantize', () => quantizeLayer(weights, stats, config, method, walk));
       const quantized = await (compensator && stream
-        ? compensator.onStream(index, stream, quantize)
+        ? watch.time('compensate', () => compensator.onStream(index, stream, quantize))
         : quantize());
       const specs = layerTensors(
         { config, scheme: options.scheme },
@@ -116,7 +119,7 @@ async function writeQuantizedLayers(
         index,
         quantized.spec,
       );
-      await writeLayer(writer, quantized, specs);
+      await watch.time('write', () => writeLayer(writer, quantized, specs));
       layers.push(quantized.spec);
     }
     onLayer(index + 1, end);
@@ -139,7 +142,9 @@ function provenance(options: PrepareOptions, set: CalibrationSet | null): Record
           propagate: propagationOf(options),
         },
       }),
-    ...(options.compensation && { compensation: options.compensation.settings }),
+    ...(options.compensation && {
+      compensation: { ...options.compensation.settings, sequences: options.compensation.sequences },
+    }),
     ...(options.device && { device: options.device.name }),
     ...(set && {
       calibration: {
@@ -210,7 +215,9 @@ function tableBits(
   const embedding = embeddingBits === 8 ? { embeddingBits } : {};
   if (!tieWordEmbeddings) return { ...embedding, ...(headBits === 8 && { headBits }) };
   if (headBits === 8 && embeddingBits !== 8) {
-    throw new FormatError('head bits 8: expected embedding bits 8, too: the head of this model is its embedding');
+    throw new FormatError(
+      'head bits 8: expected embedding bits 8, too: the head of this model is its embedding',
+    );
   }
   return embedding;
 }

@@ -146,7 +146,7 @@ export function writeRandomCheckpoint(
   return whole;
 }
 
-function hfConfig(config: LlamaConfig, dtype: CheckpointDtype): Record<string, unknown> {
+export function hfConfig(config: LlamaConfig, dtype: CheckpointDtype): Record<string, unknown> {
   const { ropeScaling } = config;
   return {
     architectures: ['LlamaForCausalLM'],
@@ -181,7 +181,7 @@ function hfConfig(config: LlamaConfig, dtype: CheckpointDtype): Record<string, u
 }
 
 /** SentencePiece-style BPE without merges: <unk>, <s>, </s>, 256 bytes, then printable ASCII and fillers up to V. */
-function byteTokenizer(vocabSize: number): Record<string, unknown> {
+export function byteTokenizer(vocabSize: number): Record<string, unknown> {
   const bytes = Array.from({ length: 256 }, (_, i) => `<0x${i.toString(16).toUpperCase().padStart(2, '0')}>`);
   const ascii = ['▁', ...Array.from({ length: 94 }, (_, i) => String.fromCharCode(33 + i))];
   const tokens = ['<unk>', '<s>', '</s>', ...bytes, ...ascii].slice(0, vocabSize);
@@ -237,7 +237,7 @@ function byteTokenizer(vocabSize: number): Record<string, unknown> {
   };
 }
 
-const tokenizerConfig = {
+export const tokenizerConfig = {
   tokenizer_class: 'LlamaTokenizer',
   add_bos_token: true,
   add_eos_token: false,
