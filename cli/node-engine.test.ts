@@ -1,7 +1,9 @@
 /** The library in Node on the bundled demo model: what a request may ask besides text. */
+import type { AddressInfo } from 'node:net';
 import { afterAll, describe, expect, test } from 'vitest';
 import type { ChatCompletionChunk, ChatCompletionRequest } from '../src/api/openai-types';
 import { dead, JsonAutomaton } from '../src/chat/json-automaton';
+import { createHttpServer } from './http-server';
 import { createEngine } from './node-engine';
 
 describe('chat.completions on the demo model', async () => {
@@ -33,6 +35,36 @@ describe('chat.completions on the demo model', async () => {
       expect(JSON.parse(whole.message.content)).toBeInstanceOf(Object);
     },
   );
+
+  test('the same over HTTP, with refusals in OpenAI’s shape', async () => {
+    const server = createHttpServer({ completions: engine.chat.completions });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as AddressInfo;
+    const post = (body: object) =>
+      fetch(`http://127.0.0.1:${port}/v1/chat/completions`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ messages, temperature: 0, max_tokens: 80, ...body }),
+      });
+    const logit_bias = Object.fromEntries(closers.map((id) => [id, 30]));
+    const format = { response_format: { type: 'json_object' } };
+    const reply = await (await post({ ...format, logit_bias, logprobs: true, top_logprobs: 1 })).json();
+    const { message, finish_reason, logprobs } = reply.choices[0];
+    expect(finish_reason).toBe('stop');
+    expect(JSON.parse(message.content)).toBeInstanceOf(Object);
+    expect(
+      logprobs.content
+        .map(({ token }: { token: string }) => token)
+        .join('')
+        .trim(),
+    ).toBe(message.content.trim());
+    const refused = await post({ logit_bias: { 2048000: 1 } });
+    expect(refused.status).toBe(400);
+    expect((await refused.json()).error).toMatchObject({
+      ...{ type: 'invalid_request_error', param: 'logit_bias', code: 'LogitBiasError' },
+    });
+    server.close();
+  });
 
   test('the reply after one in JSON mode is free again', async () => {
     const before = (await ask({})).choices[0].message.content;
