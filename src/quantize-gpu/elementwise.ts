@@ -7,7 +7,7 @@ import squaresSource from '../../shaders/sum_squares.wgsl?raw';
 import type { ActBits } from '../format/scheme';
 import { foldGrid } from '../kernels/op';
 import { intRange } from '../quantize/matrix';
-import type { QuantizedMatrix } from '../quantize/rtn';
+import { dequantize, type QuantizedMatrix } from '../quantize/rtn';
 import type { GpuWork } from './gpu-work';
 
 /** Rows in a buffer. */
@@ -131,7 +131,8 @@ export function sumSquares(
 /** Dequantized weights [N, K'] in a new buffer. */
 export async function expandCodes(work: GpuWork, weight: QuantizedMatrix): Promise<GPUBuffer> {
   const { rows, cols, codes, scales } = weight;
-  if (weight.values) return work.upload('weights.float', weight.values.data);
+  // the kernel knows scales of rows only
+  if (weight.values || weight.grid) return work.upload('weights.float', dequantize(weight).data);
   const [packed, rowScales] = [work.upload('weights.codes', codes), work.upload('weights.scales', scales)];
   const w = work.create('weights.dequantized', rows * cols);
   await work.run({
