@@ -18,6 +18,8 @@ const { message, finish_reason, logprobs } = choices[0];
 // Cut by its length, a reply is only the beginning of an object.
 console.log(finish_reason === 'stop' ? JSON.parse(message.content) : message.content);
 const mean = logprobs.content.reduce((sum, { logprob }) => sum + logprob, 0) / logprobs.content.length;
-console.error(`${logprobs.content.length} tokens, ${mean.toFixed(2)} nats each (of the model without the constraint)`);
+console.error(
+  `${logprobs.content.length} tokens, ${mean.toFixed(2)} nats each (of the model without the constraint)`,
+);
 engine.destroy();
 process.exit(); // the GPU's device would keep Node running
