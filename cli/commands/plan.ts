@@ -83,11 +83,11 @@ async function runPlan(flags: PlanFlags): Promise<void> {
 }
 
 /** As `prepare` chooses it: 3 bits and groups need levels with zero points. @throws FormatError */
-function weightGridOf({ weightBits, groupSize = null }: PlanFlags): WeightGrid | null {
-  if (groupSize !== null && (groupSize % 32 !== 0 || groupSize > maxGroupSize)) {
+function weightGridOf({ weightBits, groupSize }: PlanFlags): WeightGrid | null {
+  if (groupSize !== undefined && (groupSize % 32 !== 0 || groupSize > maxGroupSize)) {
     throw new FormatError(`group size: expected a multiple of 32 up to ${maxGroupSize}, found ${groupSize}`);
   }
-  return weightBits === '3' || groupSize !== null ? { groupSize } : null;
+  return weightBits === '3' || groupSize !== undefined ? { groupSize: groupSize ?? null } : null;
 }
 
 /** @throws ConfigError if `shape` is neither a known name nor a config.json that can be run */
