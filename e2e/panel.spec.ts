@@ -43,3 +43,16 @@ test('the panel shows two replies to one prompt, with the first differing token 
   expect(marked.length).toBeGreaterThan(0);
   expect((await new AxeBuilder({ page }).analyze()).violations).toEqual([]);
 });
+
+test('the panel opens beside the chat, and Esc gives the place back', async ({ page }) => {
+  await page.goto('/');
+  await page.getByTestId('measure-toggle').click();
+  const drawer = page.getByRole('complementary', { name: 'Measurements' });
+  await expect(drawer.getByTestId('bench-gpu')).toContainText('Adapter:');
+  await expect(drawer.getByTestId('comparison-model-0')).toHaveValue(/models\//);
+  await expect(page.getByTestId('composer')).toBeVisible();
+  expect((await new AxeBuilder({ page }).analyze()).violations).toEqual([]);
+  await page.keyboard.press('Escape');
+  await expect(drawer).toHaveCount(0);
+  await expect(page.getByTestId('measure-toggle')).toBeFocused();
+});

@@ -2,8 +2,9 @@ import { useSignal } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
 import { Announcer } from './components/announcer';
 import { Composer } from './components/composer';
-import { Header } from './components/header';
+import { Header, type Side } from './components/header';
 import { LoadProgressBar } from './components/load-progress';
+import { MeasureDrawer } from './components/measure-drawer';
 import { ModelManager } from './components/model-manager';
 import { LoadError, Unavailable } from './components/problems';
 import { SettingsPanel } from './components/settings-panel';
@@ -16,9 +17,15 @@ import { exchanges, generating, newChat, send, stop } from './state/conversation
 import { loadedModel, modelState } from './state/model';
 import { sidebarOpen } from './state/preferences';
 
-/** The page: a header, chats at the left, the conversation over the composer, and the settings at the right. */
+const sideClasses: Readonly<Record<Side, string>> = {
+  none: '',
+  settings: ' page-with-panel',
+  measure: ' page-with-drawer',
+};
+
+/** The page: a header, chats at the left, the conversation over the composer, settings or measurements at the right. */
 export function App() {
-  const panelOpen = useSignal(false);
+  const side = useSignal<Side>('none');
   const managerOpen = useSignal(false);
   const composer = useRef<HTMLTextAreaElement>(null);
   const focusComposer = () => composer.current?.focus();
@@ -27,10 +34,10 @@ export function App() {
     focusComposer();
   };
   const close = () => {
-    panelOpen.value = false;
+    side.value = 'none';
   };
   useShortcuts({
-    // Esc ends the reply; when none is being written it closes the settings.
+    // Esc ends the reply; when none is being written it closes what is beside the chat.
     escape: () => (generating.value ? stop() : close()),
     newChat: startNewChat,
     search: () => {
@@ -49,13 +56,13 @@ export function App() {
   const state = modelState.value;
   if (state.kind === 'unavailable') return <Unavailable report={state.report} />;
   const empty = exchanges.value.length === 0;
-  const sides = `${sidebarOpen.value ? ' page-with-sidebar' : ''}${panelOpen.value ? ' page-with-panel' : ''}`;
+  const sides = `${sidebarOpen.value ? ' page-with-sidebar' : ''}${sideClasses[side.value]}`;
   return (
     <div class={`page${sides}`}>
       <Header
-        panelOpen={panelOpen.value}
-        onTogglePanel={() => {
-          panelOpen.value = !panelOpen.value;
+        side={side.value}
+        onToggleSide={(wanted) => {
+          side.value = side.value === wanted ? 'none' : wanted;
         }}
         onOpenManager={() => {
           managerOpen.value = true;
@@ -78,7 +85,8 @@ export function App() {
         )}
         <Composer inputRef={composer} />
       </main>
-      {panelOpen.value && <SettingsPanel onClose={close} />}
+      {side.value === 'settings' && <SettingsPanel onClose={close} />}
+      {side.value === 'measure' && <MeasureDrawer onClose={close} />}
       {managerOpen.value && (
         <ModelManager
           onClose={() => {

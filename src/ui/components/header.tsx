@@ -5,14 +5,17 @@ import { sidebarOpen } from '../state/preferences';
 import { Icon } from './icons';
 import { ModelPicker } from './model-picker';
 
+export type Side = 'none' | 'settings' | 'measure';
+
 interface HeaderProps {
-  readonly panelOpen: boolean;
-  readonly onTogglePanel: () => void;
+  /** What is open beside the chat. */
+  readonly side: Side;
+  readonly onToggleSide: (side: Exclude<Side, 'none'>) => void;
   readonly onOpenManager: () => void;
   readonly onNewChat: () => void;
 }
 
-export function Header({ panelOpen, onTogglePanel, onOpenManager, onNewChat }: HeaderProps) {
+export function Header({ side, onToggleSide, onOpenManager, onNewChat }: HeaderProps) {
   return (
     <header class="header">
       <button
@@ -53,17 +56,25 @@ export function Header({ panelOpen, onTogglePanel, onOpenManager, onNewChat }: H
           <Icon name="models" />
           <span>Models</span>
         </button>
-        <a class="button quiet" href="panel.html" data-testid="panel-link" title="Measure this GPU">
+        <button
+          type="button"
+          class="button quiet"
+          data-testid="measure-toggle"
+          title="Measure this GPU"
+          aria-expanded={side === 'measure'}
+          aria-controls="measure"
+          onClick={() => onToggleSide('measure')}
+        >
           <Icon name="gauge" />
           <span>Measure</span>
-        </a>
+        </button>
         <button
           type="button"
           class="button quiet"
           data-testid="settings-toggle"
-          aria-expanded={panelOpen}
+          aria-expanded={side === 'settings'}
           aria-controls="settings"
-          onClick={onTogglePanel}
+          onClick={() => onToggleSide('settings')}
         >
           <Icon name="settings" />
           <span>Settings</span>
