@@ -17,9 +17,9 @@ export function PanelDrawer({ onClose }: { readonly onClose: () => void }) {
     <aside ref={drawer} class="drawer" id="measure" aria-label="Measurements">
       <div class="panel-head">
         <h2>Static against dynamic</h2>
-        <div>
+        <div class="drawer-actions">
           <a class="button quiet" href="panel.html" data-testid="panel-link">
-            Open as a page
+            As a page
           </a>
           <button ref={closeButton} type="button" class="button quiet" onClick={onClose}>
             Close
