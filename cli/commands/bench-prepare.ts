@@ -15,6 +15,7 @@ interface BenchPrepareFlags {
   readonly sequence: number;
   readonly gpuMemory: number;
   readonly propagate: 'float' | 'quantized';
+  readonly hadamard?: boolean;
   readonly compensate?: CompensationOptions;
   readonly compensateSamples: number;
   readonly adapterName?: string;
@@ -36,6 +37,7 @@ export function registerBenchPrepare(bench: Command): void {
       "float or quantized: whose activations the layer's weights are fitted to",
       'quantized',
     )
+    .option('--hadamard', 'the Hadamard variant')
     .option('--compensate <settings>', compensateHelp, parseCompensation)
     .option('--compensate-samples <n>', 'sequences that compensation trains on', wholeNumber(1), 16)
     .option('--adapter-name <name>', 'name of the adapter in the results, where the platform hides it')
@@ -45,6 +47,7 @@ export function registerBenchPrepare(bench: Command): void {
 
 async function run(flags: BenchPrepareFlags): Promise<void> {
   const { shape, samples, sequence, gpuMemory, propagate, compensate, compensateSamples } = flags;
+  const { hadamard = false } = flags;
   const compensation = compensate && {
     compensation: { ...(await compensationRun(compensate)), sequences: compensateSamples },
   };
@@ -56,7 +59,7 @@ async function run(flags: BenchPrepareFlags): Promise<void> {
     samples,
     sequence,
     residentGiB: gpuMemory,
-    prepare: { propagate },
+    prepare: { propagate, hadamard },
     ...compensation,
   });
   const layers = config.numLayers;
@@ -74,6 +77,7 @@ async function run(flags: BenchPrepareFlags): Promise<void> {
       sequence,
       gpuMemory,
       propagate,
+      hadamard,
       compensate: compensate ?? null,
       compensateSamples,
     },

@@ -56,7 +56,18 @@ function subnormalToF16(magnitude: number): number {
   return (mantissa + (1 << (shift - 1)) - 1 + ((mantissa >>> shift) & 1)) >>> shift;
 }
 
-let f16Table: Uint32Array | undefined;
+let table: Uint32Array | undefined;
+
+/** float32 bits of all 65,536 bfloat16 values. */
+export function bf16Table(): Uint32Array {
+  return Uint32Array.from({ length: 0x10000 }, (_, half) => half << 16);
+}
+
+/** float32 bits of all 65,536 halves. */
+export function f16Table(): Uint32Array {
+  table ??= buildF16Table();
+  return table;
+}
 
 function buildF16Table(): Uint32Array {
   return Uint32Array.from({ length: 0x10000 }, (_, half) => {
@@ -73,10 +84,9 @@ function buildF16Table(): Uint32Array {
 
 /** float16 bits → float32, exactly. */
 export function f16BitsToF32(halves: Uint16Array): Float32Array {
-  f16Table ??= buildF16Table();
-  const table = f16Table;
+  const values = f16Table();
   const words = new Uint32Array(halves.length);
-  for (let i = 0; i < words.length; i++) words[i] = table[halves[i]!]!;
+  for (let i = 0; i < words.length; i++) words[i] = values[halves[i]!]!;
   return new Float32Array(words.buffer);
 }
 

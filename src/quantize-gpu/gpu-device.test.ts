@@ -6,7 +6,7 @@ import type { LayerSpec } from '../format/manifest';
 import { openNodeGpu } from '../gpu/node';
 import { floats, readArtifact } from '../quantize/artifact-reader';
 import { artifactModel, logits } from '../quantize/fake-forward';
-import { type PrepareOptions, prepareDefaults, runPrepare } from '../quantize/prepare';
+import { type PrepareOptions, prepareDefaults, runMerge, runPrepare } from '../quantize/prepare';
 import { writeRandomCheckpoint } from '../quantize/testing';
 import { GpuLayerDevice } from './gpu-device';
 
@@ -107,4 +107,18 @@ test('spilled activations give the same bytes as resident ones, and leave nothin
   expect(shard(inFiles).equals(shard(resident))).toBe(true);
   expect(readdirSync(spill)).toEqual([]);
   expect(inMemory.device!.work.bytes).toBe(resident.device!.work.bytes);
+});
+
+test('parts prepared on the GPU merge into what one whole run writes, byte for byte', async () => {
+  const two = join(folder, 'two-layers');
+  writeRandomCheckpoint(two, { numLayers: 2 });
+  const options = { checkpoint: two, weights: 'gptq', propagate: 'float', samples: 2 } as const;
+  const whole = await prepare(options, 2 ** 30);
+  const parts = [await prepare({ ...options, layers: [1, 2] }, 2 ** 30)];
+  parts.push(await prepare({ ...options, layers: [0, 1] }, 2 ** 30));
+  const out = join(folder, 'merged');
+  await runMerge({ checkpoint: two, out, parts: parts.map((part) => part.out) });
+  for (const name of readdirSync(whole.out)) {
+    expect(readFileSync(join(out, name)).equals(readFileSync(join(whole.out, name)))).toBe(true);
+  }
 });

@@ -4,7 +4,7 @@ import { type FileHandle, open, readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { LlamaConfig } from '../format/config';
 import { FormatError, SafetensorsError, shown } from '../format/errors';
-import { bf16BitsToF32, f16BitsToF32 } from '../format/half';
+import { bf16Table, f16Table } from '../format/half';
 import { parseHfConfig } from '../format/hf-config';
 import { type HfTensor, hfTensors, matchHfTensors } from '../format/hf-tensors';
 import {
@@ -88,10 +88,40 @@ async function openTensors(path: string): Promise<{ handle: FileHandle; tensors:
   }
 }
 
-function toFloats(bytes: Uint8Array<ArrayBuffer>, dtype: SafetensorsTensor['dtype']): Float32Array {
-  if (dtype === 'F32') return new Float32Array(bytes.buffer);
-  const halves = new Uint16Array(bytes.buffer);
-  return dtype === 'F16' ? f16BitsToF32(halves) : bf16BitsToF32(halves);
+/** Bits of infinities and NaN are these and more. */
+const exponentBits = 0x7f800000;
+
+/** Writes `width` values from element `start` of a tensor as float32 bits, and counts those that are not finite. */
+type RowDecoder = (start: number, words: Uint32Array, at: number, width: number) => number;
+
+/** 16-bit values through a table of their float32 bits: conversion, check and the rows' new places in one pass. */
+function halvesDecoder(source: Uint16Array, table: Uint32Array): RowDecoder {
+  return (start, words, at, width) => {
+    let bad = 0;
+    for (let k = 0; k < width; k++) {
+      const bits = table[source[start + k]!]!;
+      if ((bits & exponentBits) === exponentBits) bad++;
+      words[at + k] = bits;
+    }
+    return bad;
+  };
+}
+
+function floatsDecoder(source: Uint32Array): RowDecoder {
+  return (start, words, at, width) => {
+    let bad = 0;
+    for (let k = 0; k < width; k++) {
+      const bits = source[start + k]!;
+      if ((bits & exponentBits) === exponentBits) bad++;
+      words[at + k] = bits;
+    }
+    return bad;
+  };
+}
+
+function rowDecoder(buffer: ArrayBuffer, dtype: SafetensorsTensor['dtype']): RowDecoder {
+  if (dtype === 'F32') return floatsDecoder(new Uint32Array(buffer));
+  return halvesDecoder(new Uint16Array(buffer), dtype === 'F16' ? f16Table() : bf16Table());
 }
 
 export class Checkpoint {
@@ -152,11 +182,8 @@ export class Checkpoint {
       const first = Math.max(0, Math.ceil((rowStart - part.rowStart) / part.rowStride));
       const end = Math.min(part.shape[0]!, Math.ceil((rowStart + rows - part.rowStart) / part.rowStride));
       if (end <= first) continue;
-      const values = await this.#read(part.hf, first * width, end * width);
-      for (let r = first; r < end; r++) {
-        const row = values.subarray((r - first) * width, (r - first + 1) * width);
-        out.set(row, (part.rowStart + r * part.rowStride - rowStart) * width);
-      }
+      const at = (part.rowStart + first * part.rowStride - rowStart) * width;
+      await this.#read(part.hf, [first, end], width, out, at, part.rowStride * width);
     }
     return out;
   }
@@ -184,16 +211,25 @@ export class Checkpoint {
     };
   }
 
-  async #read(hfName: string, firstElem: number, endElem: number): Promise<Float32Array> {
+  /** Rows [first, end) of a stored tensor into `out`, from `at` on and `stride` apart. @throws SafetensorsError */
+  async #read(
+    hfName: string,
+    [first, end]: readonly [number, number],
+    width: number,
+    out: Float32Array,
+    at: number,
+    stride: number,
+  ): Promise<void> {
     const { file, handle, dtype, begin } = this.tensors.get(hfName)!;
-    const size = dtype === 'F32' ? 4 : 2;
-    const bytes = await readBytes(handle, file, begin + firstElem * size, begin + endElem * size);
-    const values = toFloats(bytes, dtype);
-    const bad = values.reduce((count, value) => count + (Number.isFinite(value) ? 0 : 1), 0);
+    const rowBytes = width * (dtype === 'F32' ? 4 : 2);
+    const bytes = await readBytes(handle, file, begin + first * rowBytes, begin + end * rowBytes);
+    const words = new Uint32Array(out.buffer, out.byteOffset, out.length);
+    const decode = rowDecoder(bytes.buffer, dtype);
+    let bad = 0;
+    for (let row = 0; row < end - first; row++) bad += decode(row * width, words, at + row * stride, width);
     if (bad > 0) {
-      const found = `${bad} of ${values.length} that are not`;
+      const found = `${bad} of ${(end - first) * width} that are not`;
       throw new SafetensorsError({ file, where: hfName, expected: 'finite values', found });
     }
-    return values;
   }
 }

@@ -22,7 +22,7 @@ import { codeDistance, layerArrays } from './compensation-arrays';
 import { clamp, intRange, type Matrix } from './matrix';
 import type { Method, QuantizedLayer } from './quantize-layer';
 import { seededRandom } from './random';
-import { type QuantizedMatrix, scaleIndex } from './rtn';
+import { type QuantizedMatrix, scaleRuns } from './rtn';
 import {
   type Batch,
   type BlockArrays,
@@ -192,12 +192,15 @@ async function train(
 function foldedWeight(weight: QuantizedMatrix, trained: Float32Array, growth: Float32Array): QuantizedMatrix {
   const { scales, grid } = weight;
   const distance = codeDistance(weight);
-  const codes = Int8Array.from(trained, (units, i) => {
-    const at = scaleIndex(weight, i);
+  const { min, max } = grid ? { min: 0, max: 2 ** grid.bits - 1 } : intRange(4);
+  const codes = new Int8Array(trained.length);
+  for (const { at, from, to } of scaleRuns(weight)) {
     const zero = grid ? grid.zeros[at]! : 0;
-    const { min, max } = grid ? { min: 0, max: 2 ** grid.bits - 1 } : intRange(4);
-    return distance * clamp(Math.round(units * Math.exp(-growth[at]!) + zero / distance), min, max) - zero;
-  });
+    const shrunk = Math.exp(-growth[at]!);
+    for (let i = from; i < to; i++) {
+      codes[i] = distance * clamp(Math.round(trained[i]! * shrunk + zero / distance), min, max) - zero;
+    }
+  }
   const grown = scales.map((scale, at) => scale * Math.exp(growth[at]!));
   return { ...weight, codes, scales: grid ? grown.map(storableStep) : grown };
 }

@@ -5,7 +5,7 @@ import { levelDistance } from '../format/weight-grid';
 import { clamp } from './matrix';
 import type { Method, QuantizedLayer, QuantizedLinear, QuantizedNorm } from './quantize-layer';
 import { walshMatrix } from './rotate';
-import { type QuantizedMatrix, scaleIndex } from './rtn';
+import { type QuantizedMatrix, scaleIndex, scaleRuns } from './rtn';
 import { type BlockArrays, type LinearName, linearNames } from './trainable-block';
 
 /** A layer was made without the weights in front of rounding, or in a form that has no row steps of its own. */
@@ -14,7 +14,7 @@ export class CompensationError extends Error {
 }
 
 function array(data: ArrayLike<number>, shape: number[]): np.Array {
-  return np.array(Float32Array.from(data)).reshape(shape);
+  return np.array(new Float32Array(data)).reshape(shape);
 }
 
 /** Codes between two neighbouring levels: 1 without a grid. */
@@ -30,10 +30,15 @@ export function weightUnits(name: string, { weight, migrated }: QuantizedLinear)
   const { codes, scales } = weight;
   if (!migrated) throw new CompensationError(`${name}: expected quantized weights with their float source`);
   const distance = codeDistance(weight);
-  return Float32Array.from(codes, (code, i) => {
-    const exact = migrated.data[i]! / scales[scaleIndex(weight, i)]!;
-    return (code + clamp(exact - code, -0.49 * distance, 0.49 * distance)) / distance;
-  });
+  const most = 0.49 * distance;
+  const units = new Float32Array(codes.length);
+  for (const { at, from, to } of scaleRuns(weight)) {
+    for (let i = from; i < to; i++) {
+      const code = codes[i]!;
+      units[i] = (code + clamp(migrated.data[i]! / scales[at]! - code, -most, most)) / distance;
+    }
+  }
+  return units;
 }
 
 /** A linear's constants: units, scales of a level [N, G], and where it has them zero points in levels and its groups. */

@@ -91,11 +91,25 @@ export function scaleIndex({ rows, cols, scales, grid }: QuantizedMatrix, i: num
   return row * groups + Math.floor((i - row * cols) / grid!.groupSize!);
 }
 
+/** Runs of neighbouring elements with one scale: number `at`, elements from … to − 1. */
+export function* scaleRuns({ rows, cols, scales, grid }: QuantizedMatrix) {
+  const groups = scales.length / rows;
+  const size = groups === 1 ? cols : grid!.groupSize!;
+  for (let at = 0; at < scales.length; at++) {
+    const row = Math.floor(at / groups) * cols;
+    const from = row + (at % groups) * size;
+    yield { at, from, to: Math.min(from + size, row + cols) };
+  }
+}
+
 /** What the codes stand for: scale·code [N, K']. */
 export function dequantize(quantized: QuantizedMatrix): Matrix {
   const { rows, cols, codes, scales, values } = quantized;
   if (values) return values;
-  const data = Float32Array.from(codes, (code, i) => code * scales[scaleIndex(quantized, i)]!);
+  const data = new Float32Array(codes.length);
+  for (const { at, from, to } of scaleRuns(quantized)) {
+    for (let i = from; i < to; i++) data[i] = codes[i]! * scales[at]!;
+  }
   return { rows, cols, data };
 }
 
