@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { tinyConfig, tinyLayout } from '../format/manifest-fixture';
 import { type SchemeName, schemeNames } from '../format/scheme';
 import type { ModelLayout } from '../format/tensors';
+import { placeOf } from '../gpu/arena';
 import type { Gpu } from '../gpu/gpu';
 import { openNodeGpu } from '../gpu/node';
 import { capabilitySets, openGpuWithBug } from '../kernels/testing';
@@ -66,14 +67,17 @@ describe('a layer that computes wrongly ends the reply', async () => {
     const failing = run(gpu, tinyLayout('mergequant'), 1, ({ weights }, { data }) => {
       const name = `layers.1.${product === 'gateUp' ? 'gate_up' : product}.weight`;
       const word = new Uint32Array([Number(data.get(name)!.data[0]) ^ 8]);
-      gpu.device.queue.writeBuffer(weights.layers[1]![product].blocks[0]!.weight, 0, word);
+      const { buffer, offset } = placeOf(weights.layers[1]![product].blocks[0]!.weight);
+      gpu.device.queue.writeBuffer(buffer, offset, word);
     });
     await expect(failing).rejects.toMatchObject({ name: 'LayerCheckError', layer: 1 });
   });
 
   test('another layer is not looked at', async () => {
-    const spoil = ({ weights }: Engine) =>
-      gpu.device.queue.writeBuffer(weights.layers[0]!.down.blocks[0]!.weight, 0, new Uint32Array([1]));
+    const spoil = ({ weights }: Engine) => {
+      const { buffer, offset } = placeOf(weights.layers[0]!.down.blocks[0]!.weight);
+      gpu.device.queue.writeBuffer(buffer, offset, new Uint32Array([1]));
+    };
     expect((await run(gpu, tinyLayout('mergequant'), 1, spoil)).passes).toBe(7);
   });
 

@@ -7,6 +7,7 @@ import type { LlamaConfig } from '../format/config';
 import { f16BitsToF32 } from '../format/half';
 import { kvRowBytes } from '../format/kv-cache';
 import { qkvRows } from '../format/tensors';
+import { placeOf } from '../gpu/arena';
 import { encodeOp, type LayerPoint, type Op } from '../kernels/op';
 import { ropeTable } from '../kernels/rope-table';
 import { type Bounded, LayerReference } from '../model/layer.ref';
@@ -113,7 +114,9 @@ export class LayerCheck {
     let at = start;
     for (const cache of [keys, values]) {
       for (let head = 0; head < numKvHeads; head++) {
-        encoder.copyBufferToBuffer(cache, head * contextLength * rowBytes, staging, at, headBytes);
+        const { buffer, offset } = placeOf(cache);
+        const from = offset + head * contextLength * rowBytes;
+        encoder.copyBufferToBuffer(buffer, from, staging, at, headBytes);
         at += headBytes;
       }
     }

@@ -24,6 +24,24 @@ export interface BufferOptions {
 export const storageUsage = 0x80 | 0x8 | 0x4; // STORAGE | COPY_DST | COPY_SRC
 const uniformUsage = 0x40 | 0x8; // UNIFORM | COPY_DST
 
+/** Part of a buffer, with its size in bytes. Kernels bind it like a buffer of its own. */
+export interface BufferSlice {
+  readonly buffer: GPUBuffer;
+  readonly offset: number;
+  readonly size: number;
+}
+
+/** What a kernel can be given: a buffer, or a part of one. */
+export type GpuMemory = GPUBuffer | BufferSlice;
+
+/** The buffer that memory lies in, and where in it. */
+export function placeOf(memory: GpuMemory): BufferSlice {
+  return 'buffer' in memory ? memory : { buffer: memory, offset: 0, size: memory.size };
+}
+
+/** Slices start at multiples of this many bytes: the largest `minStorageBufferOffsetAlignment` that WebGPU allows. */
+export const sliceAlignment = 256;
+
 export class BufferArena {
   readonly #buffers: GPUBuffer[] = [];
   readonly #bytes = new Map<BufferCategory, number>();
@@ -40,6 +58,28 @@ export class BufferArena {
     this.#buffers.push(buffer);
     this.#bytes.set(options.category, (this.#bytes.get(options.category) ?? 0) + size);
     return buffer;
+  }
+
+  /** Slices of these sizes, in order, in as few buffers as the device's limits allow. @throws GpuMemoryError */
+  createSlices(label: string, sizes: readonly number[], options: BufferOptions): BufferSlice[] {
+    const { maxBufferSize, maxStorageBufferBindingSize } = this.device.limits;
+    const limit = Math.min(maxBufferSize, maxStorageBufferBindingSize);
+    const buffers: { readonly offsets: number[]; bytes: number }[] = [];
+    for (const size of sizes) {
+      const last = buffers.at(-1);
+      const offset = Math.ceil((last?.bytes ?? 0) / sliceAlignment) * sliceAlignment;
+      if (last && offset + size + 16 <= limit) {
+        last.offsets.push(offset);
+        last.bytes = offset + size;
+      } else {
+        buffers.push({ offsets: [0], bytes: size });
+      }
+    }
+    let next = 0;
+    return buffers.flatMap(({ offsets, bytes }, i) => {
+      const buffer = this.create(`${label}[${i}]`, bytes, options);
+      return offsets.map((offset) => ({ buffer, offset, size: sizes[next++]! }));
+    });
   }
 
   /** A storage buffer holding `data`. */

@@ -12,6 +12,7 @@ import quantizeSource from '../../shaders/quantize.wgsl?raw';
 import siluSource from '../../shaders/silu.wgsl?raw';
 import dotSource from '../../shaders/w4_dot.wgsl?raw';
 import { type ActBits, qMax } from '../format/scheme';
+import type { GpuMemory } from '../gpu/arena';
 import type { Gpu } from '../gpu/gpu';
 import { type AttentionArgs, pieceCount, pieceKeys } from './attention';
 import { type KernelContext, makeOp, type Op, requireShape } from './op';
@@ -23,15 +24,15 @@ export type DecodeInput =
       readonly x: GPUBuffer; // [D] f32
       readonly hiddenSize: number;
       readonly eps: number;
-      readonly gather: GPUBuffer; // [K'] u32
-      readonly mult: GPUBuffer; // [K'] f32
+      readonly gather: GpuMemory; // [K'] u32
+      readonly mult: GpuMemory; // [K'] f32
     }
   | {
       readonly kind: 'rmsnorm_quant_dynamic';
       readonly x: GPUBuffer; // [D] f32
       readonly hiddenSize: number;
       readonly eps: number;
-      readonly weight: GPUBuffer; // [D] f32
+      readonly weight: GpuMemory; // [D] f32
       readonly ratio: number;
     }
   | { readonly kind: 'floats'; readonly x: GPUBuffer; readonly length: number; readonly quantizer: Quantizer }
@@ -72,9 +73,9 @@ export interface DecodeLinearArgs {
   readonly rowStart: number;
   /** N. */
   readonly outputs: number;
-  readonly weight: GPUBuffer; // [rows, K'/8] u32: offset-binary nibbles
-  readonly scale: GPUBuffer; // [N] f32
-  readonly bias: GPUBuffer | null; // [N] f32
+  readonly weight: GpuMemory; // [rows, K'/8] u32: offset-binary nibbles
+  readonly scale: GpuMemory; // [N] f32
+  readonly bias: GpuMemory | null; // [N] f32
   readonly y: GPUBuffer; // [N] f32, or [N/2] with silu-mul
   readonly output: DecodeOutput;
   readonly tuning?: DecodeLinearTuning;
@@ -184,7 +185,7 @@ export async function decodeLinear(context: KernelContext, args: DecodeLinearArg
 interface Prologue {
   readonly sources: readonly string[];
   readonly constants: Readonly<Record<string, number>>;
-  readonly bindings: readonly GPUBuffer[];
+  readonly bindings: readonly GpuMemory[];
 }
 
 function prologueOf(input: DecodeInput): Prologue {

@@ -1,4 +1,5 @@
 import source from '../../shaders/embed.wgsl?raw';
+import type { GpuMemory } from '../gpu/arena';
 import { denseStride, elementBytes, type MatrixDtype } from './dense-layout';
 import { foldGrid, type KernelContext, makeOp, type Op, requireShape } from './op';
 
@@ -13,9 +14,9 @@ export interface EmbedArgs {
   /** Step uniform: `numTokens`. */
   readonly step: GPUBuffer;
   readonly ids: GPUBuffer; // [T] u32
-  readonly table: GPUBuffer; // [rows, denseStride(D)] of dtype
+  readonly table: GpuMemory; // [rows, denseStride(D)] of dtype
   /** For I8. */
-  readonly scale?: GPUBuffer | null; // [V] f32
+  readonly scale?: GpuMemory | null; // [V] f32
   readonly x: GPUBuffer; // [T, D] f32
 }
 

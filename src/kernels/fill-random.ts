@@ -1,4 +1,5 @@
 import source from '../../shaders/fill_random.wgsl?raw';
+import type { GpuMemory } from '../gpu/arena';
 import { foldGrid, type KernelContext, makeOp, type Op, requireShape } from './op';
 
 const workgroup = 256;
@@ -13,7 +14,7 @@ const modes = { int4: 0, f16: 1, f32: 2 } as const;
 /** Fills a whole buffer with reproducible random contents; same seed, same bits on every GPU. */
 export function fillRandom(
   context: KernelContext,
-  args: { readonly buffer: GPUBuffer; readonly seed: number; readonly content: RandomContent },
+  args: { readonly buffer: GpuMemory; readonly seed: number; readonly content: RandomContent },
 ): Promise<Op> {
   const { buffer, seed, content } = args;
   const words = buffer.size / 4;

@@ -7,13 +7,14 @@ import coded from '../../shaders/kv_scaled.wgsl?raw';
 import scales from '../../shaders/kv_scales.wgsl?raw';
 import scalesOwn from '../../shaders/kv_scales_own.wgsl?raw';
 import { type KvCacheKind, kvCacheBytes, kvScalesBytes } from '../format/kv-cache';
+import type { GpuMemory } from '../gpu/arena';
 import { requireShape } from './op';
 
 export interface KvCacheArgs {
   /** Default `f16`. */
   readonly kvCache?: KvCacheKind;
-  readonly keyCache: GPUBuffer; // [Hkv, contextLength, row] of kvRowBytes each
-  readonly valueCache: GPUBuffer; // [Hkv, contextLength, row]
+  readonly keyCache: GpuMemory; // [Hkv, contextLength, row] of kvRowBytes each
+  readonly valueCache: GpuMemory; // [Hkv, contextLength, row]
   /** Steps and minima, for the kinds with codes. */
   readonly kvScales?: GPUBuffer | null; // [2 (keys, values), Hkv, contextLength] u32
 }

@@ -2,6 +2,7 @@ import rowsSource from '../../shaders/linear_dense_rows.wgsl?raw';
 import matmulSource from '../../shaders/matmul_dense.wgsl?raw';
 import matvecSource from '../../shaders/matvec_dense.wgsl?raw';
 import matvecSubgroupSource from '../../shaders/matvec_dense_sg.wgsl?raw';
+import type { GpuMemory } from '../gpu/arena';
 import { denseStride, elementBytes, type MatrixDtype } from './dense-layout';
 import { foldGrid, type Grid, type KernelContext, makeOp, type Op, type OpSpec, requireShape } from './op';
 
@@ -29,10 +30,10 @@ export interface LinearDenseArgs {
   /** Step uniform: `numTokens`. */
   readonly step: GPUBuffer;
   readonly x: GPUBuffer; // [T, K] f32
-  readonly weight: GPUBuffer; // [rows, denseStride(K)] of dtype
+  readonly weight: GpuMemory; // [rows, denseStride(K)] of dtype
   /** For I8: what a row's sum is multiplied by. */
-  readonly scale?: GPUBuffer | null; // [N] f32
-  readonly bias: GPUBuffer | null; // [N] f32
+  readonly scale?: GpuMemory | null; // [N] f32
+  readonly bias: GpuMemory | null; // [N] f32
   readonly y: GPUBuffer; // [T, N] f32
   /** Add to what y holds instead of replacing it. */
   readonly accumulate: boolean;

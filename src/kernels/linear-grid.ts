@@ -4,6 +4,7 @@ import matmulSource from '../../shaders/matmul_grid.wgsl?raw';
 import matvecSource from '../../shaders/matvec_grid.wgsl?raw';
 import type { WeightBits } from '../format/scheme';
 import { groupCount, levelWords, type WeightGrid } from '../format/weight-grid';
+import type { GpuMemory } from '../gpu/arena';
 import { foldGrid, type KernelContext, makeOp, type Op, type OpSpec, requireShape } from './op';
 import { isPowerOfTwo } from './quantizer';
 
@@ -33,9 +34,9 @@ export interface LinearGridArgs {
   readonly step: GPUBuffer;
   readonly q: GPUBuffer; // [T, K'/4] u32: four signed 8-bit integers a word
   readonly qmeta: GPUBuffer; // [T, 2] u32: bits of the f32 scale first
-  readonly weight: GPUBuffer; // [rows, bits·K'/32] u32: packed levels, docs/FORMAT.md §2.4
-  readonly grid: GPUBuffer; // [N, G] u32: step and zero point of a group
-  readonly bias: GPUBuffer | null; // [N] f32
+  readonly weight: GpuMemory; // [rows, bits·K'/32] u32: packed levels, docs/FORMAT.md §2.4
+  readonly grid: GpuMemory; // [N, G] u32: step and zero point of a group
+  readonly bias: GpuMemory | null; // [N] f32
   readonly y: GPUBuffer; // [T, N] f32
   /** y += result instead of y = result. */
   readonly accumulate: boolean;

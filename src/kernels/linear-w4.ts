@@ -1,6 +1,7 @@
 import matvecSource from '../../shaders/matvec_w4.wgsl?raw';
 import matvecSubgroupSource from '../../shaders/matvec_w4_sg.wgsl?raw';
 import dotSource from '../../shaders/w4_dot.wgsl?raw';
+import type { GpuMemory } from '../gpu/arena';
 import { matmulW4 } from './matmul-w4';
 import { foldGrid, type KernelContext, makeOp, type Op, type OpSpec, requireShape } from './op';
 import { isPowerOfTwo } from './quantizer';
@@ -35,9 +36,9 @@ export interface LinearW4Args {
   readonly step: GPUBuffer;
   readonly q: GPUBuffer; // [T, K'/4] u32: four signed 8-bit integers a word
   readonly qmeta: GPUBuffer; // [T, 2] u32: bits of the f32 scale, of the i32 sum
-  readonly weight: GPUBuffer; // [rows, K'/8] u32: offset-binary nibbles
-  readonly scale: GPUBuffer; // [N] f32
-  readonly bias: GPUBuffer | null; // [N] f32
+  readonly weight: GpuMemory; // [rows, K'/8] u32: offset-binary nibbles
+  readonly scale: GpuMemory; // [N] f32
+  readonly bias: GpuMemory | null; // [N] f32
   readonly y: GPUBuffer; // [T, N] f32
   /** y += result instead of y = result. */
   readonly accumulate: boolean;

@@ -1,5 +1,5 @@
 /** One dispatch of a kernel: which pipeline, on which buffers, over which grid. */
-import type { BufferArena } from '../gpu/arena';
+import type { BufferArena, GpuMemory } from '../gpu/arena';
 import type { Gpu } from '../gpu/gpu';
 import type { PipelineCache, PipelineSpec } from '../gpu/pipelines';
 
@@ -32,7 +32,7 @@ export interface LayerPoint {
 
 export interface OpSpec extends PipelineSpec {
   /** Resources of `@group(0)` in binding order: 0, 1, 2, … */
-  readonly bindings: readonly (GPUBuffer | GPUBufferBinding)[];
+  readonly bindings: readonly GpuMemory[];
   readonly grid: (numTokens: number) => Grid;
 }
 

@@ -1,6 +1,7 @@
 import shared from '../../shaders/quantize.wgsl?raw';
 import source from '../../shaders/rmsnorm_quant_dynamic.wgsl?raw';
 import { type ActBits, qMax } from '../format/scheme';
+import type { GpuMemory } from '../gpu/arena';
 import { type KernelContext, makeOp, type Op, requireShape } from './op';
 import { type QuantizedOutput, type QuantizerTuning, quantizerThreads } from './quantizer';
 
@@ -16,7 +17,7 @@ export interface RmsnormQuantDynamicArgs extends QuantizedOutput {
   /** Step uniform: `numTokens`. */
   readonly step: GPUBuffer;
   readonly x: GPUBuffer; // [T, D] f32
-  readonly weight: GPUBuffer; // [D] f32, γ
+  readonly weight: GpuMemory; // [D] f32, γ
   readonly tuning?: QuantizerTuning;
 }
 

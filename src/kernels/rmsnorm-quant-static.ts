@@ -1,6 +1,7 @@
 import shared from '../../shaders/quantize.wgsl?raw';
 import source from '../../shaders/rmsnorm_quant_static.wgsl?raw';
 import { type ActBits, qMax } from '../format/scheme';
+import type { GpuMemory } from '../gpu/arena';
 import { type KernelContext, makeOp, type Op, requireShape } from './op';
 import { type QuantizedOutput, type QuantizerTuning, quantizerThreads } from './quantizer';
 
@@ -15,9 +16,9 @@ export interface RmsnormQuantStaticArgs extends QuantizedOutput {
   readonly step: GPUBuffer;
   readonly x: GPUBuffer; // [T, D] f32
   /** As `packGather` makes it. */
-  readonly gather: GPUBuffer; // [K'] u32
+  readonly gather: GpuMemory; // [K'] u32
   /** γ_k / s_k of each gathered channel; 0 for padding. */
-  readonly mult: GPUBuffer; // [K'] f32
+  readonly mult: GpuMemory; // [K'] f32
   readonly tuning?: QuantizerTuning;
 }
 

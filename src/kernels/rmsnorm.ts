@@ -1,4 +1,5 @@
 import source from '../../shaders/rmsnorm.wgsl?raw';
+import type { GpuMemory } from '../gpu/arena';
 import { foldGrid, type KernelContext, makeOp, type Op } from './op';
 import { tokenThreads } from './quantizer';
 
@@ -8,7 +9,7 @@ export interface RmsNormArgs {
   /** Step uniform: `numTokens`. */
   readonly step: GPUBuffer;
   readonly x: GPUBuffer; // [T, D] f32
-  readonly weight: GPUBuffer; // [D] f32, γ
+  readonly weight: GpuMemory; // [D] f32, γ
   readonly y: GPUBuffer; // [T, D] f32, or [1, D] with lastRowOnly
   /** Normalize the last token only, into row 0 of y (the head needs no other). */
   readonly lastRowOnly: boolean;

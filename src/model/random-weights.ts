@@ -32,11 +32,20 @@ function contentOf(spec: TensorSpec, layout: ModelLayout): RandomContent {
   return { kind: spec.dtype === 'F16' ? 'f16' : 'f32', center: 0, spread: 0.5 / Math.sqrt(inputs) };
 }
 
-/** Allocates the layout and fills every tensor on the GPU. Same seed, same weights. @throws GpuMemoryError */
-export async function randomWeights(gpu: Gpu, layout: ModelLayout, seed = 1): Promise<ModelWeights> {
+/**
+ * Allocates the layout and fills every tensor on the GPU. Same seed, same weights.
+ * @param isPacked as in {@link WeightsLoader.create}
+ * @throws GpuMemoryError
+ */
+export async function randomWeights(
+  gpu: Gpu,
+  layout: ModelLayout,
+  seed = 1,
+  isPacked = false,
+): Promise<ModelWeights> {
   const arena = new BufferArena(gpu.device);
   const context: KernelContext = { gpu, pipelines: PipelineCache.of(gpu), arena };
-  const loader = WeightsLoader.create(gpu, layout);
+  const loader = WeightsLoader.create(gpu, layout, null, isPacked);
   let buffers = 0;
   await loader.fill(async (spec, buffer) => {
     const op = await fillRandom(context, {

@@ -81,9 +81,9 @@ export function randomModel(layout: ModelLayout, seed: number): RandomModel {
 export function uploadModel(
   gpu: Gpu,
   model: RandomModel,
-  { maxTensorBytes = 20_000, checkLayer = null as number | null } = {},
+  { maxTensorBytes = 20_000, checkLayer = null as number | null, isPacked = false } = {},
 ): Promise<ModelWeights> {
-  const loader = WeightsLoader.create(gpu, model.layout, checkLayer);
+  const loader = WeightsLoader.create(gpu, model.layout, checkLayer, isPacked);
   for (const stored of storedTensors(tensorSpecs(model.layout), maxTensorBytes)) {
     const { data } = model.data.get(stored.tensor.name)!;
     const rowBytes = data.byteLength / stored.tensor.shape[0]!;

@@ -1,7 +1,7 @@
 /** The buffers one pass works in, sized for the largest chunk of tokens, and the KV cache. */
 import { type KvCacheKind, kvCacheBytes, kvScalesBytes } from '../format/kv-cache';
 import { qkvRows } from '../format/tensors';
-import type { BufferArena } from '../gpu/arena';
+import type { BufferArena, GpuMemory } from '../gpu/arena';
 import { storageUsage } from '../gpu/arena';
 import { attentionPartialsBytes } from '../kernels/attention';
 import type { KvCacheArgs } from '../kernels/kv-cache';
@@ -11,8 +11,8 @@ import type { ModelWeights } from './weights';
 
 /** Keys and values of all positions of one layer, [Hkv, context, row] each. */
 export interface KvCacheLayer {
-  readonly keys: GPUBuffer;
-  readonly values: GPUBuffer;
+  readonly keys: GpuMemory;
+  readonly values: GpuMemory;
   /** Steps and minima of rows with codes; null for halves. */
   readonly scales: GPUBuffer | null; // [2, Hkv, context] u32
 }
@@ -58,6 +58,8 @@ export interface ScratchOptions {
   readonly software?: boolean;
   /** How keys and values are kept; default `f16`. */
   readonly kvCache?: KvCacheKind;
+  /** Keys of all layers in one buffer, values in another, as far as the device's limits allow: for the whole-token kernel. */
+  readonly packed?: boolean;
 }
 
 /** Allocates everything a pass needs besides the weights. */
@@ -66,7 +68,7 @@ export function createScratch(
   weights: ModelWeights,
   contextLength: number,
   chunkTokens: number,
-  { software = false, kvCache = 'f16' }: ScratchOptions = {},
+  { software = false, kvCache = 'f16', packed = false }: ScratchOptions = {},
 ): Scratch {
   const { config } = weights.layout;
   const { hiddenSize: D, intermediateSize: F, numHeads: H, headDim } = config;
@@ -75,6 +77,14 @@ export function createScratch(
   const cacheBytes = kvCacheBytes(config, contextLength, kvCache);
   const scalesBytes = kvScalesBytes(config, contextLength, kvCache);
   const cache = (label: string, bytes: number) => arena.create(label, bytes, { category: 'kv-cache' });
+  const caches = (name: string): readonly GpuMemory[] => {
+    const layers = Array.from({ length: config.numLayers }, (_, layer) => `layers.${layer}.${name}`);
+    if (!packed) return layers.map((label) => cache(label, cacheBytes));
+    const sizes = layers.map(() => cacheBytes);
+    return arena.createSlices(name, sizes, { category: 'kv-cache' });
+  };
+  const keys = caches('keys');
+  const values = caches('values');
   const attended = floats('attended', T * Math.max(D, H * headDim));
   const qkv = floats('qkv', T * Math.max(qkvRows(config), F));
   return {
@@ -96,8 +106,8 @@ export function createScratch(
     logits: floats('logits', config.vocabSize),
     kvCacheKind: kvCache,
     kvCache: Array.from({ length: config.numLayers }, (_, layer) => ({
-      keys: cache(`layers.${layer}.keys`, cacheBytes),
-      values: cache(`layers.${layer}.values`, cacheBytes),
+      keys: keys[layer]!,
+      values: values[layer]!,
       scales: scalesBytes > 0 ? cache(`layers.${layer}.kv_scales`, scalesBytes) : null,
     })),
   };

@@ -6,7 +6,14 @@ import {
   tensorBytes,
   tensorSpecs,
 } from '../format/tensors';
-import { BufferArena, type BufferCategory, GpuMemoryError } from '../gpu/arena';
+import {
+  BufferArena,
+  type BufferCategory,
+  type BufferSlice,
+  type GpuMemory,
+  GpuMemoryError,
+  placeOf,
+} from '../gpu/arena';
 import type { Gpu } from '../gpu/gpu';
 import { denseStride, elementBytes, type MatrixDtype, padRows } from '../kernels/dense-layout';
 import { packGather } from '../kernels/packing';
@@ -44,6 +51,8 @@ export class WeightsLoader {
   readonly #targets = new Map<string, Target>();
   /** Gather indices and offsets, packed together once both are there: small, [K'] each. */
   readonly #gathers = new Map<string, Uint8Array<ArrayBuffer>>();
+  /** Parts of few large buffers for the layers' tensors, where the model is packed. */
+  readonly #slices = new Map<string, BufferSlice>();
   /** An out-of-memory error scope is open on the device. */
   #scopeOpen = false;
   readonly #checked: LayerTensors | null;
@@ -58,17 +67,45 @@ export class WeightsLoader {
   /**
    * Allocates all buffers of the model.
    * @param checkLayer a layer whose tensors are kept for the run-time check
+   * @param isPacked puts the layers' tensors into few large buffers, for the whole-token kernel
    * @throws GpuMemoryError when one row alone is over the device's limits; NoSuchLayerError
    */
-  static create(gpu: Gpu, layout: ModelLayout, checkLayer: number | null = null): WeightsLoader {
+  static create(
+    gpu: Gpu,
+    layout: ModelLayout,
+    checkLayer: number | null = null,
+    isPacked = false,
+  ): WeightsLoader {
     const loader = new WeightsLoader(gpu, layout, checkLayer);
     gpu.device.pushErrorScope('out-of-memory');
     loader.#scopeOpen = true;
+    if (isPacked) loader.#pack();
     for (const spec of tensorSpecs(layout)) {
       if (isGather(spec.name)) continue;
       loader.#targets.set(spec.name, loader.#allocate(spec));
     }
     return loader;
+  }
+
+  /** Weights in one series of buffers, vectors in another; not where a tensor needs several bindings. */
+  #pack(): void {
+    const { maxStorageBufferBindingSize, maxBufferSize } = this.#gpu.device.limits;
+    const specs = tensorSpecs(this.#layout).filter(
+      ({ name }) => name.startsWith('layers.') && !name.endsWith('_norm.offset'),
+    );
+    const fits = (spec: TensorSpec) =>
+      tensorBytes(spec) < Math.min(maxStorageBufferBindingSize, maxBufferSize);
+    if (!specs.every(fits) || specs.some(isDense)) return;
+    const isMatrix = ({ shape }: TensorSpec) => shape.length === 2;
+    for (const [label, part] of [
+      ['layers.weights', specs.filter(isMatrix)],
+      ['layers.vectors', specs.filter((spec) => !isMatrix(spec))],
+    ] as const) {
+      const slices = this.#arena.createSlices(label, part.map(tensorBytes), { category: 'weights' });
+      part.forEach(({ name }, i) => {
+        this.#slices.set(name, slices[i]!);
+      });
+    }
   }
 
   #allocate(spec: TensorSpec): Target {
@@ -78,6 +115,10 @@ export class WeightsLoader {
     const rowBytes = stride
       ? stride * elementBytes[spec.dtype as MatrixDtype]
       : tensorBytes({ dtype: spec.dtype, shape: spec.shape.slice(1) });
+    const slice = this.#slices.get(spec.name);
+    if (slice) {
+      return { spec, blocks: [{ rowStart: 0, rows, weight: slice }], rowBytes, rowsWritten: 0 };
+    }
     const { maxStorageBufferBindingSize, maxBufferSize } = this.#gpu.device.limits;
     const bindable = Math.max(defaultBindingBytes, Math.min(maxStorageBufferBindingSize, maxBufferSize));
     const rowsPerBlock = Math.max(1, Math.floor(bindable / rowBytes));
@@ -118,7 +159,7 @@ export class WeightsLoader {
   }
 
   /** Lets `fill` write every buffer on the GPU instead of uploading; gathers become the identity. */
-  async fill(fill: (spec: TensorSpec, buffer: GPUBuffer) => Promise<void>): Promise<void> {
+  async fill(fill: (spec: TensorSpec, buffer: GpuMemory) => Promise<void>): Promise<void> {
     for (const target of this.#targets.values()) {
       for (const { weight } of target.blocks) await fill(target.spec, weight);
       target.rowsWritten = target.spec.shape[0]!;
@@ -132,13 +173,14 @@ export class WeightsLoader {
   }
 
   /** In pieces, so that the browser's staging memory stays small. writeBuffer wants multiples of 4 bytes. */
-  #upload(buffer: GPUBuffer, offset: number, bytes: Uint8Array<ArrayBuffer>): void {
+  #upload(memory: GpuMemory, from: number, bytes: Uint8Array<ArrayBuffer>): void {
+    const { buffer, offset } = placeOf(memory);
     const piece = 16 * 2 ** 20;
     for (let start = 0; start < bytes.byteLength; start += piece) {
       const part = bytes.subarray(start, start + piece);
       this.#gpu.device.queue.writeBuffer(
         buffer,
-        offset + start,
+        offset + from + start,
         part.buffer,
         part.byteOffset,
         part.byteLength,
@@ -225,9 +267,16 @@ export class WeightsLoader {
     return {
       kind: 'merged',
       inputs: mult.spec.shape[0]!,
-      gather: this.#arena.upload(`${name}.gather`, packed, { category: 'weights' }),
+      gather: this.#gather(`${name}.gather`, packed),
       mult: this.#whole(`${name}.mult`),
     };
+  }
+
+  #gather(name: string, packed: Uint32Array<ArrayBuffer>): GpuMemory {
+    const slice = this.#slices.get(name);
+    if (!slice) return this.#arena.upload(name, packed, { category: 'weights' });
+    this.#upload(slice, 0, new Uint8Array(packed.buffer));
+    return slice;
   }
 
   #matrix(name: string): Matrix {
@@ -266,12 +315,12 @@ export class WeightsLoader {
     };
   }
 
-  #bias(name: string): GPUBuffer | null {
+  #bias(name: string): GpuMemory | null {
     return this.#targets.has(`${name}.bias`) ? this.#whole(`${name}.bias`) : null;
   }
 
-  /** A vector's only buffer. */
-  #whole(name: string): GPUBuffer {
+  /** A vector's only memory. */
+  #whole(name: string): GpuMemory {
     return this.#targets.get(name)!.blocks[0]!.weight;
   }
 }

@@ -3,7 +3,7 @@
 import type { WeightBits } from '../format/scheme';
 import type { ModelLayout } from '../format/tensors';
 import type { WeightGrid } from '../format/weight-grid';
-import type { BufferArena } from '../gpu/arena';
+import type { BufferArena, GpuMemory } from '../gpu/arena';
 import type { MatrixDtype } from '../kernels/dense-layout';
 import type { LayerTensors } from './layer-tensors';
 
@@ -11,7 +11,7 @@ import type { LayerTensors } from './layer-tensors';
 export interface RowBlock {
   readonly rowStart: number;
   readonly rows: number;
-  readonly weight: GPUBuffer;
+  readonly weight: GpuMemory;
 }
 
 /** A [N, K] matrix of floats, or of bytes with one scale per row; rows padded to 16 bytes. */
@@ -21,8 +21,8 @@ export interface DenseMatrix {
   readonly inputs: number; // K
   readonly outputs: number; // N
   readonly blocks: readonly RowBlock[];
-  readonly scale: GPUBuffer | null; // [N] f32, of bytes
-  readonly bias: GPUBuffer | null; // [N] f32
+  readonly scale: GpuMemory | null; // [N] f32, of bytes
+  readonly bias: GpuMemory | null; // [N] f32
 }
 
 /** A [N, K'] matrix of packed 4-bit integers with one scale per row. */
@@ -31,8 +31,8 @@ export interface Int4Matrix {
   readonly inputs: number; // K', a multiple of 32
   readonly outputs: number; // N
   readonly blocks: readonly RowBlock[];
-  readonly scale: GPUBuffer; // [N] f32
-  readonly bias: GPUBuffer | null; // [N] f32
+  readonly scale: GpuMemory; // [N] f32
+  readonly bias: GpuMemory | null; // [N] f32
 }
 
 /** A [N, K'] matrix of packed levels with a step and a zero point per group of a row. */
@@ -43,20 +43,20 @@ export interface GridMatrix {
   readonly inputs: number; // K', a multiple of 32
   readonly outputs: number; // N
   readonly blocks: readonly RowBlock[];
-  readonly grid: GPUBuffer; // [N, G] u32
-  readonly bias: GPUBuffer | null; // [N] f32
+  readonly grid: GpuMemory; // [N, G] u32
+  readonly bias: GpuMemory | null; // [N] f32
 }
 
 export type Matrix = DenseMatrix | Int4Matrix | GridMatrix;
 
 /** An RMSNorm that keeps its weight γ, or one merged with the quantization step (Eq. 4) and the gather (Eq. 6). */
 export type NormWeights =
-  | { readonly kind: 'plain'; readonly weight: GPUBuffer } // [D] f32
+  | { readonly kind: 'plain'; readonly weight: GpuMemory } // [D] f32
   | {
       readonly kind: 'merged';
       readonly inputs: number; // K'
-      readonly gather: GPUBuffer; // [K'] u32: source channel and offset
-      readonly mult: GPUBuffer; // [K'] f32: γ/s
+      readonly gather: GpuMemory; // [K'] u32: source channel and offset
+      readonly mult: GpuMemory; // [K'] f32: γ/s
     };
 
 export interface LayerWeights {
@@ -76,7 +76,7 @@ export interface ModelWeights {
   readonly checked: LayerTensors | null;
   readonly embed: DenseMatrix; // [V, D]
   readonly layers: readonly LayerWeights[];
-  readonly finalNorm: GPUBuffer; // [D] f32
+  readonly finalNorm: GpuMemory; // [D] f32
   /** The same buffers as `embed` when the model ties them. */
   readonly head: DenseMatrix; // [V, D]
 }
