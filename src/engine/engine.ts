@@ -17,6 +17,8 @@ import { buildHead, buildLayers } from '../model/forward';
 import { buildDecodeLayers, canFuseDecode } from '../model/forward-decode';
 import { createScratch, type Scratch } from '../model/scratch';
 import type { ModelWeights } from '../model/weights';
+import { DraftVerifier, mostVerified } from './draft-verifier';
+import { type DraftStats, draftedDecode } from './drafted-decode';
 import {
   ContextFullError,
   DeviceLostError,
@@ -39,6 +41,11 @@ export interface EngineOptions {
   readonly chunkTokens?: number;
   /** How keys and values are kept: `int8` and `int4` take a half and a quarter of the memory of `f16`, the default. */
   readonly kvCache?: KvCacheKind;
+  /**
+   * Tokens drafted at most for one pass of greedy decoding from what the text holds already, 0 to 7; 0, the default, is off.
+   * The same tokens either way. An experiment: see docs/LOG.md.
+   */
+  readonly promptLookup?: number;
 }
 
 /** What a finished (or cancelled) reply leaves behind. */
@@ -60,6 +67,13 @@ interface Passes {
   readonly head: readonly Op[];
   readonly greedy: readonly Op[];
   readonly sampled: readonly Op[];
+}
+
+/** What greedy replies are drafted with. */
+interface Drafting {
+  readonly verifier: DraftVerifier;
+  /** Tokens at most for one pass. */
+  readonly most: number;
 }
 
 /** Buffers the sampler works on. */
@@ -96,6 +110,7 @@ export class Engine {
     readonly passes: Passes,
     readonly sampler: SamplerBuffers,
     readonly check: LayerCheck | null,
+    readonly drafting: Drafting | null,
   ) {
     this.#reader = new TokenReader(gpu.device, sampler.history, scratch.contextLength);
     gpu.device.lost.then(({ message, reason }) => {
@@ -115,6 +130,12 @@ export class Engine {
     if (weights.checked && kvCache !== 'f16') {
       throw new InvalidRequestError(`the layer check reads a KV cache of kind f16, got ${kvCache}`);
     }
+    const { promptLookup = 0 } = options;
+    if (!Number.isInteger(promptLookup) || promptLookup < 0 || promptLookup >= mostVerified) {
+      throw new InvalidRequestError(
+        `promptLookup: expected 0 to ${mostVerified - 1} tokens, got ${promptLookup}`,
+      );
+    }
     const most = software ? firstPassTokens : chunkTokensFor(gpu.device.limits.maxStorageBufferBindingSize);
     const chunkTokens = Math.min(options.chunkTokens ?? most, contextLength);
     const arena = new BufferArena(gpu.device);
@@ -133,7 +154,11 @@ export class Engine {
       if (error) throw new GpuMemoryError('KV cache and scratch', arena.totalBytes, error.message);
       const passes = await buildPasses(context, weights, scratch, sampler);
       const check = weights.checked ? new LayerCheck(gpu.device, scratch, weights.checked) : null;
-      return new Engine(gpu, weights, scratch, context, passes, sampler, check);
+      const drafting =
+        promptLookup > 0
+          ? { verifier: await DraftVerifier.create(context, weights, scratch), most: promptLookup }
+          : null;
+      return new Engine(gpu, weights, scratch, context, passes, sampler, check, drafting);
     } catch (error) {
       arena.destroy();
       throw error;
@@ -170,6 +195,7 @@ export class Engine {
     this.#reader.destroy();
     this.#logitsReadback?.destroy();
     this.#guidance?.destroy();
+    this.drafting?.verifier.destroy();
     this.context.arena.destroy();
     this.weights.arena.destroy();
   }
@@ -233,8 +259,11 @@ export class Engine {
     let finishReason: FinishReason = 'cancelled';
     let firstMs = performance.now() - start;
     let lastMs = firstMs;
+    const drafts = this.#drafts(options) ? { passes: 0, drafted: 0, accepted: 0 } : null;
     if (prefilled) {
-      const tokens = this.#decode(promptIds, options, tail);
+      const tokens = drafts
+        ? this.#decodeDrafted(promptIds, options, tail, drafts)
+        : this.#decode(promptIds, options, tail);
       for (;;) {
         const { value, done } = await tokens.next();
         if (done) {
@@ -256,7 +285,8 @@ export class Engine {
     const stats = replyStats(promptIds.length, cachedTokens, newTokens, replyIds.length, firstMs, lastMs);
     const dispatchesPerToken = this.passes.decode.length + tail.length;
     const layerCheck = this.check ? { layerCheck: this.check.report } : {};
-    return { finishReason, stats: { ...stats, dispatchesPerToken, ...layerCheck } };
+    const promptLookup = drafts ? { promptLookup: drafts } : {};
+    return { finishReason, stats: { ...stats, dispatchesPerToken, ...layerCheck, ...promptLookup } };
   }
 
   /** Resets the sampler's state for a new reply and picks its operations. */
@@ -335,6 +365,40 @@ export class Engine {
     if (staging) this.#reader.submitted(staging);
     this.check?.submitted();
     if (logits) this.#logits?.submitted(logits);
+  }
+
+  /** Whether drafts can be verified by comparing with what is drawn: where that is an argmax nobody else looks at. */
+  #drafts(options: GenerateOptions): boolean {
+    if (!this.drafting || this.check || this.#logits) return false;
+    return isPlainGreedy(options.sampling) && !isGuided(options);
+  }
+
+  /** As {@link #decode}, with several tokens a pass where the text holds a draft of them. */
+  async *#decodeDrafted(
+    promptIds: readonly number[],
+    { maxTokens, stopTokenIds, signal }: GenerateOptions,
+    tail: readonly Op[],
+    stats: DraftStats,
+  ): AsyncGenerator<number, FinishReason> {
+    const { queue } = this.gpu.device;
+    const { verifier, most: mostDrafted } = this.drafting!;
+    const most = Math.min(maxTokens, this.contextLength - promptIds.length + 1);
+    const one = [...this.passes.decode, ...tail];
+    const drawOne = (id: number, position: number) => {
+      queue.writeBuffer(this.scratch.ids, 0, new Uint32Array([id]));
+      queue.writeBuffer(this.scratch.step, 0, new Uint32Array([1, position, 0, 0]));
+      this.#submit(one, 1, position + 1, 0);
+      return this.#reader.next();
+    };
+    const reason = yield* draftedDecode({
+      ...{ promptIds, first: await this.#reader.next(), most, mostDrafted, stats, signal },
+      contextLength: this.contextLength,
+      stopTokenIds: new Set(stopTokenIds),
+      draw: async (ids, position) =>
+        ids.length === 1 ? [await drawOne(ids[0]!, position)] : verifier.draw(ids, position),
+      onKept: (ids) => this.#cached.push(...ids),
+    });
+    return reason ?? (most < maxTokens ? 'context' : 'length');
   }
 
   /** Keeps passes in flight and yields their tokens until something ends the reply. */

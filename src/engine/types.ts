@@ -1,4 +1,5 @@
 /** What the engine takes and returns: token ids only, no text. */
+import type { DraftStats } from './drafted-decode';
 import type { LayerCheckReport } from './layer-check';
 import type { DrawnLogprobs } from './logprobs';
 
@@ -81,4 +82,6 @@ export interface ReplyStats {
   readonly dispatchesPerToken: number;
   /** With the debug option that checks a layer, what it found since the model was loaded. */
   readonly layerCheck?: LayerCheckReport;
+  /** With prompt lookup, how its drafts did. */
+  readonly promptLookup?: Readonly<DraftStats>;
 }

@@ -1,5 +1,6 @@
 import choose from '../../shaders/argmax_choose.wgsl?raw';
 import partial from '../../shaders/argmax_partial.wgsl?raw';
+import rows from '../../shaders/argmax_rows.wgsl?raw';
 import advance from '../../shaders/sample_advance.wgsl?raw';
 import order from '../../shaders/sample_order.wgsl?raw';
 import { type KernelContext, makeOp, type Op, requireShape } from './op';
@@ -91,4 +92,31 @@ export async function argmax(context: KernelContext, args: ArgmaxArgs): Promise<
       grid: () => [1, 1, 1],
     }),
   ]);
+}
+
+export interface ArgmaxRowsArgs {
+  readonly vocabSize: number;
+  /** Step uniform: `numTokens`, the rows. */
+  readonly step: GPUBuffer;
+  readonly logits: GPUBuffer; // [T, V] f32
+  readonly ids: GPUBuffer; // [T] u32
+}
+
+/** The token {@link argmax} would draw from each row of logits, or {@link noToken}. Changes no state. @throws KernelShapeError */
+export function argmaxRows(context: KernelContext, args: ArgmaxRowsArgs): Promise<Op> {
+  const { vocabSize, step, logits, ids } = args;
+  requireShape(
+    Number.isInteger(vocabSize) && vocabSize >= 1,
+    'argmax_rows',
+    `vocabSize >= 1, got ${vocabSize}`,
+  );
+  requireBytes('argmax_rows', 'logits', logits, 4 * vocabSize);
+  const params = context.arena.uniform('argmax_rows.params', { V: vocabSize });
+  return makeOp(context, {
+    label: 'argmax_rows',
+    source: `${order}\n${rows}`,
+    constants: { GROUP: context.gpu.caps.software ? 64 : 256 },
+    bindings: [params, step, logits, ids],
+    grid: (numTokens) => [numTokens, 1, 1],
+  });
 }

@@ -1,4 +1,5 @@
 import matvecSource from '../../shaders/matvec_w4.wgsl?raw';
+import fewSource from '../../shaders/matvec_w4_few.wgsl?raw';
 import matvecSubgroupSource from '../../shaders/matvec_w4_sg.wgsl?raw';
 import dotSource from '../../shaders/w4_dot.wgsl?raw';
 import type { GpuMemory } from '../gpu/arena';
@@ -23,8 +24,10 @@ export interface LinearW4Tuning {
 }
 
 export interface LinearW4Args {
-  /** `vector` for decode (any T, fast at T = 1), `matrix` for prefill. Both give the same bits. */
-  readonly kind: 'vector' | 'matrix';
+  /**
+   * `vector` for decode (any T, fast at T = 1), `few` for 2 to about 16 tokens, `matrix` for prefill. All give the same bits.
+   */
+  readonly kind: 'vector' | 'few' | 'matrix';
   /** K', a multiple of 32. */
   readonly inputs: number;
   /** Rows of this block of the matrix, and the output column of its first one. */
@@ -63,7 +66,7 @@ export async function linearW4(context: KernelContext, args: LinearW4Args): Prom
     rowStart: args.rowStart,
     N: args.outputs,
   });
-  const variant = isMatrix ? matmulW4(context, args) : vectorVariant(context, args);
+  const variant = isMatrix ? matmulW4(context, args) : vectorOrFew(context, args);
   return makeOp(context, {
     ...variant,
     constants: {
@@ -96,6 +99,23 @@ function evenUnroll(inputs: number): number {
 }
 
 type Variant = Omit<OpSpec, 'bindings'>;
+
+/** Tokens that share a load of weights in the kernel for a few. */
+const fewTokens = 8;
+
+function vectorOrFew(context: KernelContext, args: LinearW4Args): Variant {
+  const { software, subgroups, subgroupMaxSize } = context.gpu.caps;
+  if (args.kind !== 'few' || software || !subgroups) return vectorVariant(context, args);
+  const threads = 256;
+  const [x, y] = foldGrid(Math.ceil((args.rows * subgroupMaxSize) / (2 * threads)));
+  return {
+    label: 'matvec_w4_few',
+    source: fewSource,
+    enables: ['subgroups'],
+    constants: { WORKGROUP: threads, UNROLL: 2 },
+    grid: (numTokens) => [x, y, Math.ceil(numTokens / fewTokens)],
+  };
+}
 
 function vectorVariant(context: KernelContext, args: LinearW4Args): Variant {
   const { caps } = context.gpu;

@@ -21,11 +21,15 @@ import type { DenseMatrix, GridMatrix, Int4Matrix, Matrix, ModelWeights, NormWei
 /** `vector` reads each weight once for one token (decode); `matrix` tiles over many tokens (prefill). */
 export type PassKind = 'vector' | 'matrix';
 
+/** `few`: as `vector`, its int4 products made for 2 to about 16 tokens (drafts to be verified). `gateUp` holds a row each. */
+export type LayersKind = PassKind | 'few';
+
 /** What the builders below share. */
 interface Pass {
   readonly context: KernelContext;
   readonly scratch: Scratch;
   readonly kind: PassKind;
+  readonly isFew: boolean;
   readonly eps: number;
   readonly hiddenSize: number;
   readonly actBits: ActBits;
@@ -43,13 +47,16 @@ export async function buildLayers(
   context: KernelContext,
   weights: ModelWeights,
   scratch: Scratch,
-  kind: PassKind,
+  layersKind: LayersKind,
 ): Promise<Op[]> {
   const { config, quant, scheme } = weights.layout;
   const { hiddenSize, intermediateSize, numHeads, numKvHeads, headDim, rmsNormEps: eps } = config;
   const { step, x, qkv, attended, gateUp, activated, rope, contextLength } = scratch;
   const projection = schemeModes[scheme].projection;
-  const pass: Pass = { context, scratch, kind, eps, hiddenSize, actBits: quant?.actBits ?? 8, projection };
+  const isFew = layersKind === 'few';
+  const kind = layersKind === 'few' ? 'vector' : layersKind;
+  const actBits = quant?.actBits ?? 8;
+  const pass: Pass = { context, scratch, kind, isFew, eps, hiddenSize, actBits, projection };
   const heads = { numHeads, numKvHeads, headDim, contextLength };
   const embedding = weights.embed.blocks.map(({ rowStart, rows, weight }) =>
     embed(context, {
@@ -98,18 +105,19 @@ export async function buildHead(
   ]);
 }
 
-/** Final norm and head of every token of the pass: `scratch.x` → `logits` [T, V]. For perplexity. */
+/** Final norm and head of every token of the pass: `scratch.x` → `logits` [T, V]. For perplexity; `vector`: decode's bits. */
 export function buildFullHead(
   context: KernelContext,
   weights: ModelWeights,
   scratch: Scratch,
   logits: GPUBuffer,
+  kind: PassKind = 'matrix',
 ): Promise<Op[]> {
   const { hiddenSize, rmsNormEps: eps } = weights.layout.config;
   const { step, x, normed } = scratch;
   return Promise.all([
     rmsnorm(context, { hiddenSize, eps, step, x, weight: weights.finalNorm, y: normed, lastRowOnly: false }),
-    ...denseOps(context, weights.head, 'matrix', scratch, normed, logits, {}),
+    ...denseOps(context, weights.head, kind, scratch, normed, logits, {}),
   ]);
 }
 
@@ -145,10 +153,12 @@ function quantize(pass: Pass, linear: Matrix, x: GPUBuffer, inputs: number, act:
 
 /** y = W·input (or y += W·input), one operation per row block. Int4 linears read `q`, dense ones `floats`. */
 function linear(pass: Pass, matrix: Matrix, floats: GPUBuffer, y: GPUBuffer, accumulate: boolean): Ops {
-  const { context, scratch, kind } = pass;
+  const { context, scratch, kind, isFew } = pass;
   if (matrix.kind === 'dense') return denseOps(context, matrix, kind, scratch, floats, y, { accumulate });
   if (matrix.kind === 'grid') return gridBlocks(pass, matrix, y, accumulate);
-  return int4Blocks(pass, matrix, y, accumulate).map((args) => linearW4(context, { ...args, kind }));
+  return int4Blocks(pass, matrix, y, accumulate).map((args) =>
+    linearW4(context, { ...args, kind: isFew ? 'few' : kind }),
+  );
 }
 
 /** What {@link linearW4} needs for each row block of an int4 linear over `q`. */
@@ -190,7 +200,8 @@ function gatedInput(pass: Pass, matrix: Matrix, gate: SiluMulArgs, block: number
 /** Queries share keys in a prefill; a decoded token spreads a long context over workgroups. Same bits either way. */
 function attend(pass: Pass, args: AttentionArgs): Ops {
   if (pass.kind === 'matrix') return [...matrixAttention(pass.context, args)];
-  const isLong = pieceCount(args) > 1 && !pass.context.gpu.caps.software;
+  // `partials` are one token's.
+  const isLong = pieceCount(args) > 1 && !pass.isFew && !pass.context.gpu.caps.software;
   if (!isLong) return [attention(pass.context, args)];
   return [attentionSplit(pass.context, { ...args, partials: pass.scratch.partials })];
 }
