@@ -74,7 +74,7 @@ export function parseCompensation(text: string): CompensationOptions {
 }
 
 /** jax-js looks for WebGPU where a browser has it. */
-async function provideNavigatorGpu(): Promise<void> {
+export async function provideNavigatorGpu(): Promise<void> {
   const gpu = await nodeGpuEntry();
   const navigator = { ...globalThis.navigator, userAgent: globalThis.navigator?.userAgent ?? 'Node', gpu };
   Object.defineProperty(globalThis, 'navigator', { value: navigator, configurable: true });

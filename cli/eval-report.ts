@@ -1,14 +1,20 @@
 /** The tables of `mergequant eval` as Markdown. */
-import type { EvalResult, FloatResult } from '../src/quantize/run-eval';
+import type { EvalResult } from '../src/quantize/run-eval';
+import type { EvalHeader } from './eval-store';
 
 export interface EvalTable {
-  readonly suite: string;
-  readonly float: FloatResult;
+  readonly header: EvalHeader;
+  /** In the suite's order of rows, then by seed. */
   readonly results: readonly EvalResult[];
-  readonly seconds: number;
-  readonly machine: string;
-  readonly command: string;
 }
+
+const titles: Readonly<Record<string, string>> = {
+  ladder: 'The ladder: each step of the method, weights alone, activations alone',
+  schemes: 'Schemes with the same budget',
+  w3: '3-bit weights',
+  outliers: 'Outliers, injected by γ and by a rotation that concentrates energy',
+  gptq: 'Ways to run GPTQ',
+};
 
 /** Mean, and half the range over seeds when there are several. */
 function spread(values: readonly number[], digits: number): string {
@@ -34,20 +40,22 @@ function tableRow(label: string, results: readonly EvalResult[]): string {
 }
 
 /** One suite's section: how it was made, the float model, a row per setting. */
-export function evalReport(table: EvalTable): string {
-  const { suite, float, results, seconds, machine, command } = table;
+export function evalReport({ header, results }: EvalTable): string {
+  const { settings, float, machine, command } = header;
   const labels = [...new Set(results.map(({ label }) => label))];
-  const seeds = [...new Set(results.map(({ seed }) => seed))];
+  const seeds = [...new Set(results.map(({ seed }) => seed))].sort((a, b) => a - b);
   const strongest = (site: 'attn' | 'o' | 'mlp' | 'down') =>
     Math.max(...float.outlierRatios.map((ratios) => ratios[site])).toFixed(1);
+  const spreadNote = seeds.length > 1 ? `seeds ${seeds.join(', ')}, ± half their range` : `seed ${seeds[0]}`;
   return `${[
-    `## ${suite}`,
+    `## ${titles[settings.suite] ?? settings.suite}`,
     '',
     `\`${command}\``,
     '',
-    `${machine}; ${seconds > 5 ? `${seconds.toFixed(0)} s in all; ` : ''}calibration seeds ${seeds.join(', ')}, ± half their range; ` +
-      `${float.windows} windows, ${float.tokens} predicted tokens. Float model: perplexity ${float.ppl.toFixed(3)}; strongest ` +
-      `over median channel: q,k,v ${strongest('attn')}, o ${strongest('o')}, gate,up ${strongest('mlp')}, down ${strongest('down')}.`,
+    `${machine}, quantized on the ${settings.device}; ${settings.samples} calibration sequences, ${spreadNote}; ` +
+      `${float.windows} windows, ${float.tokens} predicted tokens. Float model: perplexity ${float.ppl.toFixed(3)}; ` +
+      `strongest over median channel: q,k,v ${strongest('attn')}, o ${strongest('o')}, gate,up ${strongest('mlp')}, ` +
+      `down ${strongest('down')}.`,
     '',
     '| | perplexity | × float | KL | top-1 % | layer error, first … last | M | quantize s |',
     '| --- | --- | --- | --- | --- | --- | --- | --- |',
@@ -58,4 +66,16 @@ export function evalReport(table: EvalTable): string {
       ),
     ),
   ].join('\n')}\n`;
+}
+
+/** A whole document of sections. */
+export function evalDocument(tables: readonly EvalTable[]): string {
+  return `${[
+    '# Results',
+    'Written by `mergequant eval … --results <folder> --report <this file>` from the results kept in that folder; each table ' +
+      'names the command that made it. KL in nats against the float model; "layer error" is ‖x − x_float‖² / ‖x_float‖² of the ' +
+      'residual stream behind the first and the last layer, first window; M counts the columns that reconstruction added. ' +
+      'Seconds depend on what else ran beside a row. LOG.md says what was concluded.',
+    ...tables.map(evalReport),
+  ].join('\n\n')}`;
 }

@@ -1,18 +1,22 @@
 import { spawn } from 'node:child_process';
-import { appendFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
-import { type Command, Option } from 'commander';
+import { basename, resolve } from 'node:path';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type SuiteName, suiteNames, suiteRows } from '../../src/quantize/eval-suites';
 import { limitThreads } from '../../src/quantize/products';
 import { type EvalOptions, type EvalResult, EvalRun, type FloatResult } from '../../src/quantize/run-eval';
-import { type EvalTable, evalReport } from '../eval-report';
+import { provideNavigatorGpu } from '../compensation';
+import { type EvalTable, evalDocument, evalReport } from '../eval-report';
+import { type EvalHeader, type EvalSettings, type EvalStore, openStore, storedSuites } from '../eval-store';
+import { type DeviceFlags, deviceOption, gpuMemoryOption, openLayerDevice } from '../layer-device';
 import { wholeNumber } from '../options';
 import { progressBar } from '../progress';
 import { print } from '../text';
 
-interface EvalFlags extends Omit<EvalOptions, 'checkpoint'> {
+interface EvalFlags extends Omit<EvalOptions, 'checkpoint' | 'device'>, DeviceFlags {
   readonly suite: SuiteName;
-  readonly seeds: number;
+  readonly seeds: readonly number[];
   readonly jobs: number;
   readonly only?: string;
   readonly results?: string;
@@ -21,8 +25,18 @@ interface EvalFlags extends Omit<EvalOptions, 'checkpoint'> {
   readonly task?: readonly string[];
 }
 
+/** What a child prints, a line each. */
+type ChildMessage = { readonly float: FloatResult } | { readonly result: EvalResult };
+
 function machineName(): string {
   return `${cpus().length} × ${cpus()[0]?.model ?? 'CPU'}`;
+}
+
+function seedList(text: string): readonly number[] {
+  const seeds = text.split(',').map(Number);
+  if (seeds.every((seed) => Number.isSafeInteger(seed) && seed >= 0) && new Set(seeds).size === seeds.length)
+    return seeds;
+  throw new InvalidArgumentError('expected different whole numbers such as 1,2,3.');
 }
 
 /** A row and a seed: the unit of work. */
@@ -44,45 +58,68 @@ export function register(program: Command): void {
     .option('--window <n>', 'tokens per window, BOS included', wholeNumber(2), 1024)
     .option('--max-windows <n>', 'at most so many windows, evenly spaced', wholeNumber(1))
     .option('--samples <n>', 'calibration sequences', wholeNumber(1), 64)
-    .option('--seeds <n>', 'calibration seeds 1 … n', wholeNumber(1), 1)
+    .addOption(new Option('--seeds <list>', 'calibration seeds, e.g. 1,2,3').argParser(seedList).default([1]))
     .option('--jobs <n>', 'processes that share the rows', wholeNumber(1), 1)
-    .option('--results <file>', 'append each result to this file of JSON lines, and skip what it holds')
-    .option('--report <file>', 'write the table as Markdown')
+    .addOption(deviceOption)
+    .addOption(gpuMemoryOption)
+    .option('--results <folder>', "keep each suite's results there, and skip what it holds")
+    .option('--report <file>', 'write the tables as Markdown: every suite kept in the results folder')
     .option('--json', 'print everything as JSON')
     .addOption(new Option('--task <row:seed...>', 'run these only and print JSON lines').hideHelp())
     .action(runEval);
 }
 
+function settingsOf(checkpoint: string, flags: EvalFlags): EvalSettings {
+  const names = (files: readonly string[]) => files.map((file) => basename(file));
+  return {
+    suite: flags.suite,
+    checkpoint: basename(resolve(checkpoint)),
+    text: names(flags.text),
+    calibration: names(flags.calibration),
+    window: flags.window,
+    maxWindows: flags.maxWindows ?? null,
+    samples: flags.samples,
+    device: flags.device,
+  };
+}
+
+function tasksOf(flags: EvalFlags): Task[] {
+  const rows = suiteRows(flags.suite);
+  const tasks = flags.seeds.flatMap((seed) =>
+    rows.flatMap(({ label }, row) => (!flags.only || label.includes(flags.only) ? [{ row, seed }] : [])),
+  );
+  if (tasks.length > 0) return tasks;
+  throw new Error(`--only ${flags.only}: expected a part of a label, found no such row`);
+}
+
+/** A store's results in the suite's order. */
+function tableOf(store: EvalStore): EvalTable {
+  const { header } = store;
+  const rows = suiteRows(header.settings.suite as SuiteName);
+  const order = new Map(rows.map(({ label }, i) => [label, i]));
+  const known = store.results.filter(({ label }) => order.has(label));
+  const results = known.sort((a, b) => order.get(a.label)! - order.get(b.label)! || a.seed - b.seed);
+  return { header, results };
+}
+
 async function runEval(checkpoint: string, flags: EvalFlags): Promise<void> {
   if (flags.task) return runTasks(checkpoint, flags);
-  const start = performance.now();
+  const settings = settingsOf(checkpoint, flags);
+  const store = openStore(flags.results, settings);
   const rows = suiteRows(flags.suite);
-  const tasks: Task[] = [];
-  for (let seed = 1; seed <= flags.seeds; seed++) {
-    rows.forEach(({ label }, row) => {
-      if (!flags.only || label.includes(flags.only)) tasks.push({ row, seed });
-    });
+  const open = tasksOf(flags).filter(({ row, seed }) => !store.has(rows[row]!.label, seed));
+  const command = `mergequant ${process.argv.slice(2).join(' ')}`;
+  await shareTasks(open, flags.jobs, (message) => {
+    if ('result' in message) store.add(message.result);
+    else
+      store.start({ settings, command, machine: machineName(), float: message.float } satisfies EvalHeader);
+    return 'result' in message;
+  });
+  const table = tableOf(store);
+  if (flags.report) {
+    const all = flags.results ? storedSuites(flags.results, suiteNames).map(tableOf) : [table];
+    writeFileSync(flags.report, evalDocument(all));
   }
-  if (tasks.length === 0)
-    throw new Error(`--only ${flags.only}: expected a part of a label, found no such row`);
-  const known = new KnownResults(flags.results);
-  const open = tasks.filter(({ row, seed }) => !known.has(rows[row]!.label, seed));
-  await shareTasks(open, flags.jobs, (line) => known.add(line));
-  const wanted = new Set(tasks.map(({ row, seed }) => `${rows[row]!.label}:${seed}`));
-  const results = known.results.filter(({ label, seed }) => wanted.has(`${label}:${seed}`));
-  if (!known.float) throw new Error(`${flags.results}: expected the float model's line, found none`);
-  const { float } = known;
-  const order = new Map(rows.map(({ label }, i) => [label, i]));
-  results.sort((a, b) => order.get(a.label)! - order.get(b.label)! || a.seed - b.seed);
-  const table: EvalTable = {
-    suite: flags.suite,
-    float,
-    results,
-    seconds: (performance.now() - start) / 1000,
-    machine: known.machine,
-    command: `mergequant ${process.argv.slice(2).join(' ')}`,
-  };
-  if (flags.report) writeFileSync(flags.report, evalReport(table));
   print(flags.json ? JSON.stringify(table) : evalReport(table));
 }
 
@@ -90,57 +127,32 @@ async function runEval(checkpoint: string, flags: EvalFlags): Promise<void> {
 async function runTasks(checkpoint: string, flags: EvalFlags): Promise<void> {
   limitThreads(Math.max(1, Math.floor(cpus().length / flags.jobs)));
   const rows = suiteRows(flags.suite);
-  const run = await EvalRun.create({ ...flags, checkpoint });
-  print(JSON.stringify({ float: run.float(), machine: machineName() }));
+  const device = await openLayerDevice(flags);
+  if (device) await provideNavigatorGpu();
+  const run = await EvalRun.create({ ...flags, device, checkpoint });
+  const tell = (message: ChildMessage) => print(JSON.stringify(message));
+  tell({ float: run.float() });
   for (const task of flags.task!) {
     const [row, seed] = task.split(':').map(Number) as [number, number];
-    print(JSON.stringify({ result: await run.row(rows[row]!, seed) }));
+    tell({ result: await run.row(rows[row]!, seed) });
   }
   await run.close();
-}
-
-/** Results by row and seed, kept in a file of JSON lines when one is named. */
-class KnownResults {
-  float: FloatResult | null = null;
-  machine = machineName();
-  readonly results: EvalResult[] = [];
-
-  constructor(readonly file: string | undefined) {
-    if (!file || !existsSync(file)) return;
-    for (const line of readFileSync(file, 'utf8').split('\n')) if (line.trim()) this.#take(line);
-  }
-
-  has(label: string, seed: number): boolean {
-    return this.results.some((result) => result.label === label && result.seed === seed);
-  }
-
-  /** @returns whether the line was a row's result */
-  add(line: string): boolean {
-    if (this.file) appendFileSync(this.file, `${line}\n`);
-    return this.#take(line);
-  }
-
-  #take(line: string): boolean {
-    const message = JSON.parse(line) as { float?: FloatResult; machine?: string; result?: EvalResult };
-    if (message.float) this.float = message.float;
-    if (message.machine) this.machine = message.machine;
-    if (message.result) this.results.push(message.result);
-    return message.result !== undefined;
-  }
 }
 
 /** Deals the tasks to child processes of this command. @throws Error with a child's stderr */
 async function shareTasks(
   tasks: readonly Task[],
   jobs: number,
-  onLine: (line: string) => boolean,
+  onMessage: (message: ChildMessage) => boolean,
 ): Promise<void> {
   const bar = progressBar('rows', tasks.length);
   try {
     const hands = Array.from({ length: Math.min(jobs, tasks.length) }, (_, job) =>
       tasks.filter((_, i) => i % jobs === job),
     );
-    await Promise.all(hands.map((own) => runChild(own, (line) => onLine(line) && bar.increment())));
+    await Promise.all(
+      hands.map((own) => runChild(own, (line) => onMessage(JSON.parse(line)) && bar.increment())),
+    );
   } finally {
     bar.stop();
   }
@@ -161,9 +173,9 @@ function runChild(tasks: readonly Task[], onLine: (line: string) => unknown): Pr
   child.stderr.on('data', (chunk) => {
     errors += chunk;
   });
-  return new Promise((resolve, reject) => {
+  return new Promise((done, reject) => {
     child.on('close', (code) => {
-      if (code === 0) resolve();
+      if (code === 0) done();
       else reject(new Error(`a row failed (exit ${code}): ${errors.trim()}`));
     });
   });

@@ -3,7 +3,7 @@ import { schemeModes } from '../format/scheme';
 import { type LayerStats, type SiteStats, siteWidths } from '../quantize/calibrate';
 import type { Site } from '../quantize/forward';
 import type { LayerWeights } from '../quantize/layer';
-import type { BlockStream } from '../quantize/layer-compensator';
+import { type BlockStream, spread } from '../quantize/layer-compensator';
 import { type Matrix, matrix } from '../quantize/matrix';
 import type { QuantizedLayer, QuantizedNorm, QuantizedWalk } from '../quantize/quantize-layer';
 import { attend, type GpuLinear, gateRows, linearRows, rmsNormRows } from './block-steps';
@@ -87,15 +87,15 @@ export class GpuWalk implements QuantizedWalk, BlockStream {
 
   async inputs(count: number): Promise<readonly Matrix[]> {
     this.#before = await copyOf(this.hidden);
-    return read(this.hidden, count);
+    return read(this.hidden, spread(this.hidden.length, count));
   }
 
   targets(count: number): Promise<readonly Matrix[]> {
-    return read(this.target, count);
+    return read(this.target, spread(this.target.length, count));
   }
 
   outputs(count: number): Promise<readonly Matrix[]> {
-    return read(this.hidden, count);
+    return read(this.hidden, [...Array(Math.min(count, this.hidden.length)).keys()]);
   }
 
   async rerun({ attnNorm, qkv, o, mlpNorm, gateUp, down, spec }: QuantizedLayer): Promise<void> {
@@ -185,10 +185,10 @@ export class GpuWalk implements QuantizedWalk, BlockStream {
   }
 }
 
-/** The first `count` batches on the host. */
-async function read(rows: GpuRows, count: number): Promise<readonly Matrix[]> {
+/** Batches on the host. */
+async function read(rows: GpuRows, numbers: readonly number[]): Promise<readonly Matrix[]> {
   const out: Matrix[] = [];
-  for (let i = 0; i < Math.min(count, rows.length); i++) {
+  for (const i of numbers) {
     const { buffer, rows: T, cols } = rows.use(i, 'walk.read');
     out.push(matrix(T, cols, await rows.work.readFloats(buffer, T * cols)));
   }

@@ -3,14 +3,17 @@ import type { ActBits } from '../format/scheme';
 import { compensationDefaults } from './compensate';
 import type { PrepareOptions } from './prepare-options';
 
-/** Changes of the checkpoint that leave its function alone. */
-export interface Injection {
+/** Strong norm channels, a change of the checkpoint that leaves its function alone. */
+export interface GammaInjection {
   readonly kind: 'gamma';
   /** Factor of the chosen norm channels; their columns are divided by it. */
   readonly factor: number;
   /** Part of the channels. */
   readonly share: number;
 }
+
+/** Changes of the checkpoint that leave its function alone; `concentrate` rotates the residual stream, see concentrate.ts. */
+export type Injection = GammaInjection | { readonly kind: 'concentrate' };
 
 export interface EvalRow {
   readonly label: string;
@@ -23,8 +26,14 @@ export interface EvalRow {
 export const suiteNames = ['ladder', 'schemes', 'w3', 'outliers', 'gptq'] as const;
 export type SuiteName = (typeof suiteNames)[number];
 
-/** GPTQ as published, on the float model's activations: the same budget for every scheme. */
+/** GPTQ as published, on the float model's activations. */
 const published = { weights: 'gptq', gptqTarget: 'weights', propagate: 'float' } as const;
+
+/** GPTQ on the float model's outputs and the quantized stream, the default. */
+const fitted = { weights: 'gptq', gptqTarget: 'outputs', propagate: 'quantized' } as const;
+
+/** Half the epochs of `prepare`: what a table of many rows can afford. */
+const compensation = { settings: { ...compensationDefaults, epochs: 3 } };
 
 function ladder(actBits: ActBits): EvalRow[] {
   const act = { actBits };
@@ -55,11 +64,16 @@ function ladder(actBits: ActBits): EvalRow[] {
     rung('pad + clipping, adaptive by output', { ...clipped, clipLoss: 'output' }),
     rung('pad + clipping + GPTQ', { ...clipped, ...published }),
     rung('segment + clipping + GPTQ', { ...clipped, reconstruct: 'segment', ...published }),
-    rung('pad + clipping + GPTQ on outputs, quantized inputs', {
+    rung('pad + clipping + GPTQ on outputs, quantized inputs', { ...clipped, ...fitted }),
+    rung('pad + clipping + GPTQ on outputs + compensation', { ...clipped, ...fitted, compensation }),
+    rung('Hadamard + clipping, RTN', { ...clipped, hadamard: true }),
+    rung('Hadamard + clipping + GPTQ', { ...clipped, ...published, hadamard: true }),
+    rung('Hadamard + clipping + GPTQ on outputs', { ...clipped, ...fitted, hadamard: true }),
+    rung('Hadamard + clipping + GPTQ on outputs + compensation', {
       ...clipped,
-      weights: 'gptq',
-      gptqTarget: 'outputs',
-      propagate: 'quantized',
+      ...fitted,
+      hadamard: true,
+      compensation,
     }),
   ];
 }
@@ -89,7 +103,10 @@ function weightOnly(): EvalRow[] {
   ];
 }
 
-/** Schemes side by side with the same budget; with Hadamard rotations the dynamic one is QuaRot's shape. */
+/**
+ * Schemes side by side: with GPTQ as published, fitted to outputs, and with compensation on top; each scheme gets the same.
+ * With Hadamard rotations the dynamic one is QuaRot's shape.
+ */
 function schemes(): EvalRow[] {
   const kinds: readonly (readonly [string, Partial<PrepareOptions>])[] = [
     ['rtn-dynamic', { scheme: 'rtn-dynamic' }],
@@ -102,24 +119,29 @@ function schemes(): EvalRow[] {
     [false, true].flatMap((hadamard) =>
       kinds
         .filter(([, { smooth }]) => !(hadamard && smooth))
-        .map(([name, options]) => ({
-          label: `${name}${hadamard ? ', Hadamard' : ''} W4A${actBits}`,
-          options: { ...published, ...options, actBits, hadamard },
-        })),
+        .flatMap(([name, own]) => {
+          const label = `${name}${hadamard ? ', Hadamard' : ''} W4A${actBits}`;
+          const row = (suffix: string, budget: Partial<PrepareOptions>): EvalRow => ({
+            label: `${label}${suffix}`,
+            options: { ...own, ...budget, actBits, hadamard },
+          });
+          const trained = row(', GPTQ on outputs, compensation', { ...fitted, compensation });
+          const rows = [row('', published), row(', GPTQ on outputs', fitted)];
+          return own.scheme === 'tensor-static' ? rows : [...rows, trained];
+        }),
     ),
   );
 }
 
 /** Table 5's shape: 3-bit weights per channel and in groups of 128, by width of the activations. */
 function threeBits(): EvalRow[] {
-  const gptq = { weights: 'gptq', gptqTarget: 'outputs', propagate: 'quantized' } as const;
   const row = (label: string, act: string, options: Partial<PrepareOptions>): EvalRow => ({
     label: `W3${label} A${act}, ${options.weights ?? 'gptq'}${options.hadamard ? ', Hadamard' : ''}`,
     options: {
       weightBits: 3,
       actBits: act === '4' ? 4 : 8,
       scheme: act === 'float' ? 'rtn-dynamic' : 'mergequant', // nothing is migrated where nothing is rounded
-      ...gptq,
+      ...fitted,
       ...options,
     },
     ...(act === 'float' && { float: 'activations' as const }),
@@ -128,7 +150,6 @@ function threeBits(): EvalRow[] {
     [' per channel', {}],
     [' groups of 128', { groupSize: 128 }],
   ] as const;
-  const compensation = { settings: { ...compensationDefaults, epochs: 3 } };
   return [
     ...grains.flatMap(([grain, size]) =>
       ['float', '8', '4'].flatMap((act) => [
@@ -143,12 +164,13 @@ function threeBits(): EvalRow[] {
     }),
     ...[false, true].map((hadamard) => ({
       label: `W4 groups of 128 A4, gptq${hadamard ? ', Hadamard' : ''}`,
-      options: { weightBits: 4, groupSize: 128, actBits: 4, ...gptq, hadamard } as const,
+      options: { weightBits: 4, groupSize: 128, actBits: 4, ...fitted, hadamard } as const,
     })),
   ];
 }
 
-function outliers(): EvalRow[] {
+/** γ × 16 on 1 % of the channels, without and with. */
+function strongNorms(): EvalRow[] {
   const inject: Injection = { kind: 'gamma', factor: 16, share: 0.01 };
   // What moves by powers of two with the channel: no threshold over all channels, no error sum over unlike units.
   const invariant = { ...published, scheme: 'mergequant', reconstruct: 'none', clipLoss: 'channel' } as const;
@@ -162,6 +184,34 @@ function outliers(): EvalRow[] {
     { label, options },
     { label: `${label}, γ × 16 on 1 % of channels`, options, inject },
   ]);
+}
+
+/** The residual stream rotated so that few channels hold its energy: what each part of the method then gives back. */
+function concentrated(): EvalRow[] {
+  const merged = { ...fitted, scheme: 'mergequant' } as const;
+  const segment = { ...merged, reconstruct: 'segment' } as const;
+  const row = (label: string, options: Partial<PrepareOptions>): EvalRow => ({
+    label: `concentrated: ${label}`,
+    options,
+    inject: { kind: 'concentrate' },
+  });
+  return [
+    row('tensor-static', { ...fitted, scheme: 'tensor-static' }),
+    row('rtn-dynamic', { ...fitted, scheme: 'rtn-dynamic' }),
+    row('migration', { ...merged, reconstruct: 'none' }),
+    row('+ reconstruction, prune', { ...merged, reconstruct: 'prune' }),
+    row('+ reconstruction, pad', { ...merged, reconstruct: 'pad' }),
+    row('+ reconstruction, pad, α 2', { ...merged, reconstruct: 'pad', alpha: 2 }),
+    row('+ reconstruction, segment', segment),
+    row('+ reconstruction, segment, α 2', { ...segment, alpha: 2 }),
+    row('+ reconstruction, segment, α 1', { ...segment, alpha: 1 }),
+    row('+ segment, α 2 + compensation', { ...segment, alpha: 2, compensation }),
+    row('Hadamard', { ...merged, hadamard: true }),
+  ];
+}
+
+function outliers(): EvalRow[] {
+  return [...strongNorms(), ...concentrated()];
 }
 
 /** The rows of a suite. */

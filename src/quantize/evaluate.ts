@@ -3,22 +3,22 @@
  * the calibration tokens, so nothing is written and one layer is in memory at a time.
  */
 import { setImmediate } from 'node:timers/promises';
-import type { LlamaConfig } from '../format/config';
 import type { CalibrationSet } from './calibration-data';
-import { embedTokens } from './fake-forward';
-import { type Block, forwardBlock, type RopeTable, rmsNorm, ropeTable, type Site } from './forward';
+import { forwardBlock, rmsNorm, type Site } from './forward';
 import { floatBlock } from './layer';
-import { LayerCalibrator } from './layer-calibrator';
 import { LayerCompensator } from './layer-compensator';
 import { type Matrix, matrix } from './matrix';
-import { calibratorOptions, type PrepareOptions } from './prepare-options';
+import { calibratorOf } from './prepare';
+import type { PrepareOptions } from './prepare-options';
 import { LinearMap } from './products';
 import { type Method, quantizeLayer } from './quantize-layer';
-import { quantizedBlock } from './quantized-block';
 import type { WeightSource } from './rotate';
+import { deviceWindows, embedWindows, hostWindows, runBlock, windowAngles } from './test-stream';
 
 /** The float model on the test windows. */
 export interface Reference {
+  /** Whose norm and head make logits of `hidden`. */
+  readonly source: WeightSource;
   readonly windows: readonly (readonly number[])[];
   readonly hidden: readonly Matrix[]; // last layer's output, per window [T, D]
   /** First window behind each layer, for the layers' errors. */
@@ -41,19 +41,6 @@ export interface Loss {
   readonly quantizeSeconds: number;
 }
 
-async function embedWindows(source: WeightSource, windows: Reference['windows']): Promise<Matrix[]> {
-  const { vocabSize, hiddenSize } = source.config;
-  const embedding = matrix(vocabSize, hiddenSize, await source.tensor('embed.weight'));
-  return windows.map((ids) => embedTokens(embedding, ids));
-}
-
-async function runBlock(block: Block, hidden: readonly Matrix[], config: LlamaConfig, rope: RopeTable) {
-  for (const x of hidden) {
-    await setImmediate();
-    await forwardBlock(block, x, config, rope);
-  }
-}
-
 const copyOf = (x: Matrix) => matrix(x.rows, x.cols, x.data.slice());
 
 /** Largest over median of the channels' largest magnitudes. */
@@ -70,7 +57,7 @@ export async function floatReference(
 ): Promise<Reference> {
   const { config } = source;
   const hidden = await embedWindows(source, windows);
-  const rope = ropeTable(config, Math.max(...windows.map(({ length }) => length)));
+  const rope = windowAngles(config, windows);
   const trail: Matrix[] = [];
   const outlierRatios: Record<Site, number>[] = [];
   for (let index = 0; index < config.numLayers; index++) {
@@ -85,8 +72,8 @@ export async function floatReference(
     trail.push(first);
     outlierRatios.push(ratios);
   }
-  const { ppl } = await scoreHidden(source, { windows, hidden }, hidden);
-  return { windows, hidden, trail, ppl, outlierRatios };
+  const { ppl } = await scoreHidden(source, { source, windows, hidden }, hidden);
+  return { source, windows, hidden, trail, ppl, outlierRatios };
 }
 
 function channelMaxima(rows: Matrix): Float32Array {
@@ -113,24 +100,31 @@ function divergence(p: Float32Array, logP: number, q: Float32Array, logQ: number
   return sum;
 }
 
+/** Final norm and head of a model. */
+async function headOf(source: WeightSource) {
+  const { config } = source;
+  const gamma = await source.tensor('final_norm.weight');
+  const name = config.tieWordEmbeddings ? 'embed.weight' : 'head.weight';
+  const map = await LinearMap.load(matrix(config.vocabSize, config.hiddenSize, await source.tensor(name)));
+  return {
+    logits: (x: Matrix) => map.apply(rmsNorm(x, gamma, config.rmsNormEps)),
+    dispose: () => map.dispose(),
+  };
+}
+
 /** Scores final hidden states against the windows' tokens and the float model's distributions. */
 export async function scoreHidden(
   source: WeightSource,
-  reference: Pick<Reference, 'windows' | 'hidden'>,
+  reference: Pick<Reference, 'source' | 'windows' | 'hidden'>,
   hidden: readonly Matrix[],
 ): Promise<Pick<Loss, 'ppl' | 'kl' | 'top1'>> {
-  const { config } = source;
-  const gamma = await source.tensor('final_norm.weight');
-  const headName = config.tieWordEmbeddings ? 'embed.weight' : 'head.weight';
-  const head = await LinearMap.load(
-    matrix(config.vocabSize, config.hiddenSize, await source.tensor(headName)),
-  );
-  const logits = (x: Matrix) => head.apply(rmsNorm(x, gamma, config.rmsNormEps));
+  const head = await headOf(source);
+  const floatHead = reference.source === source ? head : await headOf(reference.source);
   const totals = { nll: 0, kl: 0, same: 0, count: 0 };
   for (const [i, ids] of reference.windows.entries()) {
     await setImmediate();
-    const own = await logits(hidden[i]!);
-    const float = hidden[i] === reference.hidden[i] ? own : await logits(reference.hidden[i]!);
+    const own = await head.logits(hidden[i]!);
+    const float = hidden[i] === reference.hidden[i] ? own : await floatHead.logits(reference.hidden[i]!);
     for (let t = 0; t + 1 < ids.length; t++) {
       const [q, p] = [own, float].map(({ data, cols }) => data.subarray(t * cols, (t + 1) * cols)) as [
         Float32Array,
@@ -144,6 +138,7 @@ export async function scoreHidden(
     }
   }
   head.dispose();
+  if (floatHead !== head) floatHead.dispose();
   const { nll, kl, same, count } = totals;
   return { ppl: Math.exp(nll / count), kl: kl / count, top1: same / count };
 }
@@ -172,7 +167,10 @@ function addedColumns(norm: object): number {
   return added;
 }
 
-/** Quantizes layer by layer and measures. `source` and `reference.windows` speak of the same model, rotated or not. */
+/**
+ * Quantizes layer by layer and measures. `source` and `reference` speak of the same function; `reference.trail` is in
+ * `source`'s basis, rotated or not.
+ */
 export async function measureMethod(
   source: WeightSource,
   set: CalibrationSet,
@@ -181,30 +179,31 @@ export async function measureMethod(
   reference: Reference,
 ): Promise<Loss> {
   const { config } = source;
-  const calibrator = await LayerCalibrator.create(source, set, calibratorOptions(options, method));
+  const { windows, trail } = reference;
+  const calibrator = await calibratorOf(source, set, options, method);
   const compensator = options.compensation && new LayerCompensator(options.compensation, config, method);
-  const hidden = await embedWindows(source, reference.windows);
-  const rope = ropeTable(config, Math.max(...reference.windows.map(({ length }) => length)));
+  const tests = await (options.device
+    ? deviceWindows(source, windows, options.device, options, method)
+    : hostWindows(source, windows, method));
   const layerErrors: number[] = [];
   let added = 0;
   let quantizeMs = 0;
   for (let index = 0; index < config.numLayers; index++) {
     const start = performance.now();
     const weights = await source.layer(index);
-    const { stats, walk } = await calibrator.layer(weights);
+    const { stats, walk, stream } = await calibrator.layer(weights);
     const quantize = () => quantizeLayer(weights, stats, config, method, walk);
-    const quantized = await (compensator && walk
-      ? compensator.layer(index, walk.hidden, calibrator.hidden, quantize)
+    const quantized = await (compensator && stream
+      ? compensator.onStream(index, stream, quantize)
       : quantize());
     quantizeMs += performance.now() - start;
     added += addedColumns(quantized.attnNorm) + addedColumns(quantized.mlpNorm);
-    const block = await quantizedBlock(quantized, config, method);
-    await runBlock(block, hidden, config, rope);
-    block.dispose();
-    const float = reference.trail[index];
-    if (float) layerErrors.push(relativeError(hidden[0]!, float));
+    await tests.pass(weights, quantized);
+    const float = trail[index];
+    if (float) layerErrors.push(relativeError((await tests.read(1))[0]!, float));
   }
   calibrator.dispose();
-  const score = await scoreHidden(source, reference, hidden);
+  const score = await scoreHidden(source, reference, await tests.read(windows.length));
+  tests.dispose();
   return { ...score, layerErrors, addedColumns: added, quantizeSeconds: quantizeMs / 1000 };
 }

@@ -1,5 +1,5 @@
 /** Function-preserving outliers: strong norm channels whose columns are weak by the same factor. */
-import type { Injection } from './eval-suites';
+import type { GammaInjection } from './eval-suites';
 import type { LayerWeights, Linear } from './layer';
 import { seededRandom } from './random';
 import type { WeightSource } from './rotate';
@@ -16,7 +16,7 @@ export class InjectedCheckpoint implements WeightSource {
 
   constructor(
     readonly source: WeightSource,
-    readonly injection: Injection,
+    readonly injection: GammaInjection,
     seed: number,
   ) {
     const { hiddenSize } = source.config;

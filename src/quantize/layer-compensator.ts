@@ -18,14 +18,20 @@ export interface CompensationRun {
 
 /** A layer's two streams, on the host or on a device. */
 export interface BlockStream {
-  /** The first `count` sequences of the quantized model in front of the layer; to be asked before it is quantized. */
+  /** `count` sequences, evenly spread, of the quantized model in front of the layer; to be asked before it is quantized. */
   inputs(count: number): Promise<readonly Matrix[]>;
-  /** The float model's behind it. */
+  /** The same sequences of the float model behind it. */
   targets(count: number): Promise<readonly Matrix[]>;
   /** Sets the quantized model's stream to what `layer` makes of its inputs. */
   rerun(layer: QuantizedLayer): Promise<void>;
   /** The first `count` sequences of the quantized model behind the layer, once `rerun` is done. */
   outputs(count: number): Promise<readonly Matrix[]>;
+}
+
+/** At most `count` of the numbers below `total`, evenly spread: a calibration set's files come one after the other. */
+export function spread(total: number, count: number): number[] {
+  const length = Math.min(total, count);
+  return Array.from({ length }, (_, i) => Math.floor((i * total) / length));
 }
 
 /** Streams in memory; `stream` is what `rerun` replaces. */
@@ -37,8 +43,8 @@ export function hostStream(
 ): BlockStream {
   const before = stream.map((x) => matrix(x.rows, x.cols, x.data.slice()));
   return {
-    inputs: async (count) => before.slice(0, count),
-    targets: async (count) => targets.slice(0, count),
+    inputs: async (count) => spread(before.length, count).map((i) => before[i]!),
+    targets: async (count) => spread(targets.length, count).map((i) => targets[i]!),
     rerun: async (layer) => {
       const rope = ropeTable(config, Math.max(...stream.map(({ rows }) => rows)));
       const block = await quantizedBlock(layer, config, method);

@@ -98,3 +98,13 @@ export async function crossGram(
   const read = async (sum: np.Array) => matrix(K, K, (await sum.data()) as Float32Array);
   return { gram: await read(gram), cross: cross && (await read(cross)) };
 }
+
+/** Orthonormal eigenvectors of a symmetric matrix [n, n] as rows, the largest eigenvalue's first. */
+export async function principalAxes(symmetric: Matrix): Promise<Matrix> {
+  await startBackend();
+  const n = symmetric.rows;
+  const [values, vectors] = np.linalg.eigh(np.array(owned(symmetric)).reshape([n, n]));
+  values.dispose();
+  const data = (await np.transpose(np.flip(vectors, 1)).data()) as Float32Array<ArrayBuffer>; // ascending before
+  return matrix(n, n, data);
+}

@@ -136,9 +136,9 @@ export class RotatedCheckpoint implements WeightSource {
   readonly config: LlamaConfig;
   readonly folder: string;
   readonly rotations: LayerRotations;
-  readonly #source: Checkpoint;
+  readonly #source: WeightSource;
 
-  constructor(source: Checkpoint, seed: number) {
+  constructor(source: WeightSource, seed: number) {
     this.#source = source;
     this.config = { ...source.config, tieWordEmbeddings: false };
     this.folder = source.folder;

@@ -3,9 +3,12 @@ import { readFile } from 'node:fs/promises';
 import type { ChatTokenizer } from '../tokenizer';
 import { CalibrationDataError } from './calibration-data';
 import { Checkpoint } from './checkpoint';
-import type { EvalRow } from './eval-suites';
-import { floatReference, type Loss, measureMethod, type Reference } from './evaluate';
+import { ConcentratedCheckpoint, energyAxes } from './concentrate';
+import type { EvalRow, Injection } from './eval-suites';
+import { floatReference, type Loss, measureMethod, type Reference, scoreHidden } from './evaluate';
 import { InjectedCheckpoint } from './inject';
+import type { LayerDevice } from './layer-device';
+import type { Matrix } from './matrix';
 import { parseTokenizer, readCalibration, readTokenizerFiles } from './prepare-inputs';
 import { methodOf, type PrepareOptions, prepareDefaults } from './prepare-options';
 import type { Method } from './quantize-layer';
@@ -20,6 +23,8 @@ export interface EvalOptions {
   /** Tokens per test window, BOS included. */
   readonly window: number;
   readonly maxWindows?: number;
+  /** Runs the heavy parts; default: the host. */
+  readonly device?: LayerDevice | undefined;
 }
 
 /** One row measured with one calibration seed. */
@@ -58,6 +63,16 @@ export async function readWindows(tokenizer: ChatTokenizer, options: EvalOptions
   return windows;
 }
 
+/** Compensation trains where the rest is done. */
+function onDevice(options: EvalRow['options'], device?: LayerDevice): EvalRow['options'] {
+  const { compensation } = options;
+  if (!device || !compensation) return options;
+  return { ...options, compensation: { settings: { ...compensation.settings, device: 'webgpu' } } };
+}
+
+/** Calibration sequences that the axes of `concentrate` are taken from. */
+const axesSamples = 8;
+
 function rowMethod(row: EvalRow, options: PrepareOptions, source: WeightSource): Method {
   const method = methodOf(options, source.config, true);
   if (row.float === 'weights') return { ...method, quantizeWeights: keepFloat };
@@ -66,6 +81,8 @@ function rowMethod(row: EvalRow, options: PrepareOptions, source: WeightSource):
 
 /** Everything that the rows of one process share. */
 export class EvalRun {
+  #axes: Promise<Matrix> | null = null;
+
   private constructor(
     readonly checkpoint: Checkpoint,
     readonly tokenizer: ChatTokenizer,
@@ -90,12 +107,12 @@ export class EvalRun {
 
   /** Quantizes with one calibration seed and measures. @throws Error when an injection changed the float model */
   async row(row: EvalRow, seed: number): Promise<EvalResult> {
-    const { calibration, samples } = this.options;
-    const base = { checkpoint: this.options.checkpoint, out: '', calibration, samples, seed };
-    const options: PrepareOptions = { ...prepareDefaults, ...base, ...row.options };
-    let source: WeightSource = this.checkpoint;
-    if (row.inject) source = new InjectedCheckpoint(source, row.inject, 1);
-    if (options.hadamard) source = new RotatedCheckpoint(this.checkpoint, seed);
+    const { calibration, samples, device } = this.options;
+    const own = { calibration, samples, seed, ...(device && { device }) };
+    const base = { checkpoint: this.options.checkpoint, out: '', ...own };
+    const options: PrepareOptions = { ...prepareDefaults, ...base, ...onDevice(row.options, device) };
+    const injected = row.inject ? await this.#injected(row.inject) : this.checkpoint;
+    const source = options.hadamard ? new RotatedCheckpoint(injected, seed) : injected;
     const method = rowMethod(row, options, source);
     const changed = source !== this.checkpoint;
     const reference = changed ? await this.#changedReference(source, method, row.label) : this.reference;
@@ -104,16 +121,31 @@ export class EvalRun {
     return { label: row.label, seed, ratio: loss.ppl / this.reference.ppl, ...loss };
   }
 
-  /** The changed checkpoint's own float run; it must be the same model. */
+  async #injected(injection: Injection): Promise<WeightSource> {
+    if (injection.kind === 'gamma') return new InjectedCheckpoint(this.checkpoint, injection, 1);
+    const { calibration } = this.options;
+    const few = { ...prepareDefaults, checkpoint: '', out: '', calibration, samples: axesSamples };
+    this.#axes ??= readCalibration(few, this.tokenizer, this.checkpoint).then((set) =>
+      energyAxes(this.checkpoint, set!.sequences),
+    );
+    return new ConcentratedCheckpoint(this.checkpoint, await this.#axes);
+  }
+
+  /** The changed checkpoint must be the same model: one window is run, which also gives the layers' outputs in its basis. */
   async #changedReference(source: WeightSource, method: Method, label: string): Promise<Reference> {
-    const reference = await floatReference(source, this.windows, method.hadamard);
-    const drift = Math.abs(reference.ppl / this.reference.ppl - 1);
-    if (!(drift < 1e-3)) {
+    const own = await floatReference(source, this.windows.slice(0, 1), method.hadamard);
+    const { ppl: expected } = await scoreHidden(this.checkpoint, this.#first(), this.#first().hidden);
+    if (!(Math.abs(own.ppl / expected - 1) < 1e-3)) {
       throw new Error(
-        `${label}: expected the float model's perplexity ${this.reference.ppl}, found ${reference.ppl}`,
+        `${label}: expected the float model's perplexity ${expected} on the first window, found ${own.ppl}`,
       );
     }
-    return reference;
+    return { ...this.reference, trail: own.trail };
+  }
+
+  #first(): Pick<Reference, 'source' | 'windows' | 'hidden'> {
+    const { source, windows, hidden } = this.reference;
+    return { source, windows: windows.slice(0, 1), hidden: hidden.slice(0, 1) };
   }
 
   close(): Promise<void> {
