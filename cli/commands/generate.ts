@@ -20,6 +20,7 @@ interface GenerateFlags {
   readonly stop: readonly string[];
   readonly context?: number;
   readonly kvCache: KvCacheKind;
+  readonly promptLookup: number;
   readonly checkLayer?: number;
   readonly json?: boolean;
 }
@@ -46,6 +47,12 @@ export function register(program: Command): void {
     .option('--context <n>', "tokens of context; the model's maximum when left out", wholeNumber(1))
     .addOption(kvCacheOption())
     .option(
+      '--prompt-lookup <n>',
+      'experiment: draft up to n tokens (1 to 7) a pass of a greedy reply from the text so far; the same tokens',
+      wholeNumber(0),
+      0,
+    )
+    .option(
       '--check-layer <n>',
       'debug: hold layer n (from 0) against the float64 reference in every pass, fail where they differ',
       wholeNumber(0),
@@ -62,6 +69,7 @@ async function runGenerate(model: string, flags: GenerateFlags): Promise<void> {
   const { engine, tokenizer } = await loadModel(model, {
     contextLength: flags.context,
     kvCache: flags.kvCache,
+    promptLookup: flags.promptLookup,
     checkLayer: flags.checkLayer,
   });
   const generator = new TextGenerator(engine, tokenizer);
