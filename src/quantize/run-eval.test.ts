@@ -88,11 +88,11 @@ test('3-bit weights: groups lose less than rows, GPTQ less than the nearest leve
       1,
     );
   };
-  const perRow = await at('W3 per channel Afloat, rtn');
-  const grouped = await at('W3 groups of 128 Afloat, rtn');
-  const gptq = await at('W3 groups of 128 Afloat, gptq');
-  const four = await at('W4 groups of 128 A4, gptq');
-  const three = await at('W3 groups of 128 A4, gptq');
+  const perRow = await at('W3 per channel, float activations, rtn');
+  const grouped = await at('W3 groups of 128, float activations, rtn');
+  const gptq = await at('W3 groups of 128, float activations, gptq');
+  const four = await at('W4 groups of 128, A4, gptq');
+  const three = await at('W3 groups of 128, A4, gptq');
   const last = ({ layerErrors }: typeof perRow) => layerErrors.at(-1)!;
   expect(last(grouped)).toBeLessThan(last(perRow));
   expect(last(gptq)).toBeLessThan(last(grouped));
