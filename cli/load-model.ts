@@ -17,6 +17,7 @@ import { WeightsLoader } from '../src/model/weights-loader';
 import { Checkpoint } from '../src/quantize/checkpoint';
 import { ChatTokenizer } from '../src/tokenizer';
 import { readArtifactFile, readManifest } from './artifact-folder';
+import { tokenizerDeadlineMs, withDeadline } from './deadline';
 
 export interface LoadedModel {
   readonly engine: Engine;
@@ -62,7 +63,7 @@ async function loadTokenizer(folder: string): Promise<ChatTokenizer> {
   for (const name of tokenizerFiles) {
     if (existsSync(join(folder, name))) texts.set(name, await readFile(join(folder, name), 'utf8'));
   }
-  return ChatTokenizer.fromFiles(texts);
+  return ChatTokenizer.fromFiles(texts, withDeadline(tokenizerDeadlineMs));
 }
 
 /** Every shard is checked against its SHA-256 and the exact tensor set before it is uploaded. */

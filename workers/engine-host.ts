@@ -27,6 +27,7 @@ import type {
   WireReply,
 } from './protocol';
 import { samplingDefaults } from './sampling-defaults';
+import { type ThreadLike, TokenizerThread } from './tokenizer-thread';
 
 /** Everything outside the host. */
 export interface HostEnvironment {
@@ -34,6 +35,8 @@ export interface HostEnvironment {
   /** The page came over HTTPS or from this machine; browsers offer WebGPU nowhere else. */
   readonly secure: boolean;
   readonly storage: StorageEnvironment;
+  /** Starts a thread for chat templates and tokenizers; without one they run in this one. */
+  readonly openTokenizerThread?: () => ThreadLike;
 }
 
 /** How a model is to be loaded. */
@@ -45,6 +48,7 @@ interface LoadedModel {
   readonly info: ModelInfo;
   readonly engine: Engine;
   readonly generator: TextGenerator;
+  readonly thread: TokenizerThread | null;
 }
 
 export class EngineHost {
@@ -173,6 +177,7 @@ export class EngineHost {
   async #openSession(): Promise<GpuSession> {
     if (this.#session?.failure) this.#closeSession(); // frees whatever the failed model still holds
     const onFailure = (error: Error) => {
+      this.#model?.thread?.close();
       this.#model = null;
       this.#hasFailed = true;
       this.#running?.abort.abort(error);
@@ -242,7 +247,7 @@ export class EngineHost {
       signal.throwIfAborted();
       const whole = { ...report, ms: report.ms + performance.now() - start };
       const info = this.#describe(session, artifact, files, engine, whole);
-      return { info, engine, generator: new TextGenerator(engine, tokenizer) };
+      return { info, engine, ...this.#textGenerator(engine, tokenizer, files) };
     } catch (error) {
       weights.arena.destroy();
       throw withShorterContext(error, contextLength, false);
@@ -297,6 +302,14 @@ export class EngineHost {
     };
   }
 
+  #textGenerator(engine: Engine, tokenizer: ChatTokenizer, { tokenizerFiles }: LoadedFiles) {
+    const { openTokenizerThread: open } = this.#environment;
+    const generator = new TextGenerator(engine, tokenizer);
+    if (!open) return { generator, thread: null };
+    const thread = new TokenizerThread(tokenizerFiles, open, generator.encodeChat);
+    return { generator: new TextGenerator(engine, tokenizer, thread.encodeChat.bind(thread)), thread };
+  }
+
   #requireModel(): LoadedModel {
     if (!this.#model) throw new InvalidRequestError('no model is loaded');
     return this.#model;
@@ -304,6 +317,7 @@ export class EngineHost {
 
   #unloadModel(): void {
     this.#model?.engine.destroy();
+    this.#model?.thread?.close();
     this.#model = null;
   }
 }

@@ -1,4 +1,4 @@
-/** The worker's entry: puts the engine behind the protocol. */
+/** The worker's entry: puts the engine behind the protocol. The same script serves as the thread of its tokenizer. */
 import { expose, type Remote, releaseProxy } from 'comlink';
 import { lazyShardStore, openBestShardStore } from '../src/storage/choose-store';
 import { networkTiming } from '../src/storage/download';
@@ -6,6 +6,7 @@ import { openModelList } from '../src/storage/indexed-db';
 import { browserTurns } from '../src/storage/turns';
 import { EngineHost } from './engine-host';
 import { type EngineWorkerApi, serializeError, settle, type WireError } from './protocol';
+import { serveTokenizer, tokenizerThreadName } from './tokenizer-thread';
 
 let reportFailure: (error: WireError) => void = () => undefined;
 
@@ -20,6 +21,7 @@ const host = new EngineHost(
       turns: browserTurns(navigator.locks),
       now: () => Date.now(),
     },
+    openTokenizerThread: () => new Worker(self.location.href, { type: 'module', name: tokenizerThreadName }),
   },
   (error) => reportFailure(serializeError(error)),
 );
@@ -49,4 +51,5 @@ const api: EngineWorkerApi = {
     }),
 };
 
-expose(api);
+if (self.name === tokenizerThreadName) serveTokenizer(self);
+else expose(api);

@@ -42,18 +42,26 @@ export interface TextReply {
   readonly stats: ReplyStats;
 }
 
+/** The ids of a conversation that the assistant is to answer. */
+export type ChatEncoder = (
+  messages: readonly ChatMessage[],
+) => readonly number[] | Promise<readonly number[]>;
+
 export class TextGenerator {
   /** Made by the first reply in JSON mode. */
   #json: JsonVocabulary | null = null;
 
+  /** @param encodeChat makes prompts, where the tokenizer itself is not to: in a thread of its own */
   constructor(
     readonly engine: Engine,
     readonly tokenizer: ChatTokenizer,
+    readonly encodeChat: ChatEncoder = (messages) =>
+      tokenizer.encodeChat(messages, { addGenerationPrompt: true }),
   ) {}
 
   /** Answers the last message through the model's chat template. @throws what the template and the engine throw */
-  chat(request: ChatRequest, onDelta: OnDelta): Promise<TextReply> {
-    const promptIds = this.tokenizer.encodeChat(request.messages, { addGenerationPrompt: true });
+  async chat(request: ChatRequest, onDelta: OnDelta): Promise<TextReply> {
+    const promptIds = await this.encodeChat(request.messages);
     return this.complete(promptIds, request, onDelta);
   }
 

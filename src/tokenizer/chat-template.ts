@@ -7,6 +7,9 @@ import { TextMask, TextMaskError } from './text-mask';
 /** Longer than any template in use by a factor of ten; parsing is linear, but the file is untrusted. */
 const MAX_TEMPLATE_CHARS = 256 * 1024;
 
+/** Longer than any context; a template that multiplies its input is stopped here, before it is tokenized. */
+const MAX_RENDERED_CHARS = 16 * 1024 * 1024;
+
 const ROLES = ['system', 'user', 'assistant'] as const;
 
 export interface ChatMessage {
@@ -56,9 +59,10 @@ export class ChatTemplate {
    */
   render(messages: readonly ChatMessage[], addGenerationPrompt: boolean): string {
     this.#checkMessages(messages);
+    let text: string;
     try {
       this.#compiled ??= new Template(this.#source);
-      return this.#compiled.render({
+      text = this.#compiled.render({
         messages: messages.map(({ role, content }) => ({ role, content })),
         add_generation_prompt: addGenerationPrompt,
         tools: null,
@@ -70,6 +74,14 @@ export class ChatTemplate {
         cause,
       });
     }
+    if (text.length > MAX_RENDERED_CHARS) {
+      const found = `a text of ${text.length}`;
+      throw new ChatTemplateError(
+        this.#file,
+        `expected at most ${MAX_RENDERED_CHARS} characters, found ${found}`,
+      );
+    }
+    return text;
   }
 
   /**

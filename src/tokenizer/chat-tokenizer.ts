@@ -28,6 +28,11 @@ const TEMPLATE_TOKENS = [
   'mask_token',
 ] as const;
 
+/** Runs what a checkpoint's template and patterns do to a text, and may stop it: to whoever loads it, that is untrusted code. */
+export type Guard = <T>(work: () => T) => T;
+
+const unguarded: Guard = (work) => work();
+
 export class ChatTokenizer {
   /** One more than the largest id: what logits and embeddings must at least offer. */
   readonly vocabSize: number;
@@ -41,25 +46,27 @@ export class ChatTokenizer {
   readonly #template: ChatTemplate | null;
   readonly #templateFile: string;
   readonly #tokenBytes: TokenBytes;
+  readonly #guard: Guard;
 
   /**
    * @param files parsed JSON of tokenizer.json, tokenizer_config.json and, where there is one, generation_config.json
    * @throws {TokenizerError} naming file, field, expected and found
    * @throws {ChatTemplateError} when the chat template is too large; other template faults show in `encodeChat`
    */
-  static create(files: TokenizerFiles): ChatTokenizer {
-    return new ChatTokenizer(parseTokenizerFiles(files));
+  static create(files: TokenizerFiles, guard = unguarded): ChatTokenizer {
+    return new ChatTokenizer(parseTokenizerFiles(files), guard);
   }
 
   /**
    * The same from the files' texts by name, as they lie in a model folder or an artifact.
    * @throws {TokenizerError} also on a missing file or malformed JSON
    */
-  static fromFiles(texts: ReadonlyMap<string, string>): ChatTokenizer {
-    return ChatTokenizer.create(readTokenizerFiles(texts));
+  static fromFiles(texts: ReadonlyMap<string, string>, guard = unguarded): ChatTokenizer {
+    return ChatTokenizer.create(readTokenizerFiles(texts), guard);
   }
 
-  private constructor(files: ParsedTokenizerFiles) {
+  private constructor(files: ParsedTokenizerFiles, guard: Guard) {
+    this.#guard = guard;
     const { tokenizer, tokenizerConfig, generationConfig, names } = files;
     const idOf = tokenIds(files);
     this.#tokens = new ControlTokens(tokenizer.added_tokens);
@@ -101,7 +108,7 @@ export class ChatTokenizer {
    * @param options.addBos put the beginning-of-sequence id first, where the model has one
    */
   encodeText(text: string, options: { readonly addBos: boolean }): number[] {
-    const ids = this.#encoder.encode(text, true);
+    const ids = this.#guard(() => this.#encoder.encode(text, true));
     if (options.addBos && this.bosTokenId !== null) ids.unshift(this.bosTokenId);
     return ids;
   }
@@ -112,6 +119,13 @@ export class ChatTokenizer {
    * @throws {ChatTemplateError} when there is no template, it is faulty, or it refuses the conversation
    */
   encodeChat(messages: readonly ChatMessage[], options: { readonly addGenerationPrompt: boolean }): number[] {
+    return this.#guard(() => this.#encodeChat(messages, options));
+  }
+
+  #encodeChat(
+    messages: readonly ChatMessage[],
+    options: { readonly addGenerationPrompt: boolean },
+  ): number[] {
     const { text, mask } = this.#requireTemplate().renderMasked(messages, options.addGenerationPrompt);
     const ids: number[] = [];
     for (const [index, section] of splitAtTokens(text, this.#tokens.control).entries()) {
@@ -123,7 +137,8 @@ export class ChatTokenizer {
 
   /** The conversation as the template writes it: for people to read, not to encode. @throws {ChatTemplateError} */
   renderChat(messages: readonly ChatMessage[], options: { readonly addGenerationPrompt: boolean }): string {
-    return this.#requireTemplate().render(messages, options.addGenerationPrompt);
+    const template = this.#requireTemplate();
+    return this.#guard(() => template.render(messages, options.addGenerationPrompt));
   }
 
   /** Text of ids, without special tokens and without cleaning spaces; ids outside the vocabulary give no text. */

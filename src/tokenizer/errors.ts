@@ -15,6 +15,17 @@ export class TokenizerError extends Error {
   }
 }
 
+/** A chat template or tokenizer pattern that does not come to an end. */
+export class TokenizerTimeoutError extends Error {
+  override readonly name = 'TokenizerTimeoutError';
+
+  constructor(readonly deadlineMs: number) {
+    super(
+      `the model's chat template or tokenizer has not come to an end within ${deadlineMs / 1000} s and was stopped`,
+    );
+  }
+}
+
 /** A chat template that is missing, too large, does not parse, or refused the messages it was given. */
 export class ChatTemplateError extends Error {
   override readonly name = 'ChatTemplateError';

@@ -1,5 +1,5 @@
 export type { ChatMessage } from './chat-template';
-export { ChatTokenizer } from './chat-tokenizer';
+export { ChatTokenizer, type Guard } from './chat-tokenizer';
 export { IncrementalDetokenizer } from './detokenizer';
-export { ChatTemplateError, TokenizerError } from './errors';
+export { ChatTemplateError, TokenizerError, TokenizerTimeoutError } from './errors';
 export type { TokenizerFileNames, TokenizerFiles } from './files';
