@@ -22,7 +22,7 @@ const summaryTitles: Readonly<Record<keyof AdapterFigures, string>> = {
   decode_vs_fp16: 'decode against our own fp16, same run, ×',
   prefill_2048_tok_s_core: 'prefill of 2048 without experimental features, tok/s',
   prefill_2048_tok_s_matrix: 'prefill of 2048 with subgroup matrices, tok/s',
-  prefill_vs_fp16: 'prefill against our own fp16, same run, ×',
+  prefill_vs_fp16: 'prefill against our own fp16, same run, neither with experimental features, ×',
   static_vs_dynamic_step: 'static step against naive dynamic step, 1 token, ×',
   device_gib_2048: 'device memory at context 2048, GiB',
   dispatches_per_token: 'dispatches per decoded token',
@@ -48,8 +48,8 @@ export function buildReport(files: readonly BenchFile[], folder: string): Report
     'Written by `npm run bench:report` from the files in `bench/results`; do not edit. Medians, least and most in',
     'parentheses. `gpu` figures come from timestamp queries, `wall` figures from the CPU’s clock.',
     '',
-    'The spread in parentheses, and every "within noise" below, is of samples within one run. Equal runs can lie much further',
-    'apart: read a figure together with its range over the stored runs.',
+    'GPU clocks are held up while anything is timed; how near to the highest clock samples were taken stands under each suite. The',
+    'spread in parentheses, and every "within noise" below, is of samples within one run: equal runs can lie further apart.',
   ];
   for (const [adapter, group] of byAdapter(files)) {
     lines.push('', `## ${adapter}`, '', ...summaryLines(summaryOf(group)[adapter]!, group));

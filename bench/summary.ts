@@ -49,6 +49,7 @@ function usesMatrices({ caps }: BenchFile): boolean {
 /** The figures of one adapter from its files, newest first. */
 export function adapterFigures(files: Files): AdapterFigures {
   const inBrowser = files.filter(({ runtime }) => runtime.kind === 'browser');
+  const core = files.filter((file) => !usesMatrices(file));
   const inNode = files.filter(({ runtime }) => runtime.kind === 'node');
   const linears = `kernels/${shape}/all-linears/int4/decode`;
   const bytes = newest(files, `${decode}/memory/total-2048`);
@@ -59,12 +60,10 @@ export function adapterFigures(files: Files): AdapterFigures {
     decode_512_tok_s_chromium: newest(inBrowser, `${decode}/context-512/decode`),
     decode_512_tok_s_node: newest(inNode, `${decode}/context-512/decode`),
     decode_vs_fp16: ratio(files, `${decode}/context-512/decode`, `${float}/context-512/decode`),
-    prefill_2048_tok_s_core: newest(
-      files.filter((file) => !usesMatrices(file)),
-      prefill,
-    ),
+    prefill_2048_tok_s_core: newest(core, prefill),
     prefill_2048_tok_s_matrix: newest(files.filter(usesMatrices), prefill),
-    prefill_vs_fp16: ratio(files, prefill, `${float}/context-2048/prefill`),
+    // Like against like: fp16 knows no subgroup matrices.
+    prefill_vs_fp16: ratio(core, prefill, `${float}/context-2048/prefill`),
     static_vs_dynamic_step: newest(files, 'quant-step/h4096/t1/b1/static-vs-naive'),
     device_gib_2048: bytes === null ? null : bytes / 2 ** 30,
     dispatches_per_token: newest(files, `${decode}/dispatches`),

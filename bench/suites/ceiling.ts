@@ -18,7 +18,7 @@ import {
 } from './read-ceiling';
 
 /** After this long without work a GPU's clock has fallen. */
-const idleMs = 400;
+const idleMs = 1500;
 const rampMs = 400;
 
 /** Read and copy bandwidth, dispatches that wait and that do not, a submit that is read back, and the clock. */
