@@ -9,6 +9,7 @@ import { calibrateLayer } from './calibrate';
 import { Checkpoint } from './checkpoint';
 import { blockShape, compensateLayer, compensationDefaults } from './compensate';
 import { layerArrays } from './compensation-arrays';
+import { compensationKey, loadCompensated, saveCompensated } from './compensation-store';
 import { forwardBlock, ropeTable } from './forward';
 import { floatBlock } from './layer';
 import { type Matrix, matrix } from './matrix';
@@ -227,6 +228,19 @@ describe('training', () => {
     const [a, b] = [0, 1].map(() => compensateLayer(layer, inputs, targets, config, own, options));
     expect((await a!).layer.down.weight.codes).toEqual((await b!).layer.down.weight.codes);
   });
+});
+
+test('a layer on 3-bit levels comes back from disk, under a name that its zero points are part of', () => {
+  const { layer, inputs, targets, method: own } = grouped;
+  const keyOf = (of: QuantizedLayer) => compensationKey(of, inputs, targets, own, compensationDefaults);
+  saveCompensated(folder, 0, keyOf(layer), layer);
+  const found = loadCompensated(folder, 0, keyOf(layer), layer)!;
+  for (const name of ['qkv', 'o', 'gateUp', 'down'] as const)
+    expect(found[name].weight).toEqual(layer[name].weight);
+  const { grid, ...weight } = layer.o.weight;
+  const zeros = grid!.zeros.map((zero, i) => (i === 5 ? zero ^ 1 : zero));
+  const moved = { ...layer, o: { ...layer.o, weight: { ...weight, grid: { ...grid!, zeros } } } };
+  expect(keyOf(moved)).not.toBe(keyOf(layer));
 });
 
 test('a Hadamard layer trains, too', async () => {
