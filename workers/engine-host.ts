@@ -291,6 +291,7 @@ export class EngineHost {
       name: manifest.name,
       scheme: manifest.scheme,
       actBits: manifest.quant?.actBits ?? null,
+      weightBits: manifest.quant?.weightBits ?? null,
       contextLength: engine.contextLength,
       artifactBytes: totalBytes(artifact),
       networkBytes: files.networkBytes,

@@ -3,7 +3,7 @@ import type { ProxyMarked, Remote } from 'comlink';
 import type { TextLogprobs } from '../src/chat/text-logprobs';
 import type { FinishReason, ReplyStats, SamplingOptions } from '../src/engine/types';
 import type { KvCacheKind } from '../src/format/kv-cache';
-import type { ActBits, SchemeName } from '../src/format/scheme';
+import type { ActBits, SchemeName, WeightBits } from '../src/format/scheme';
 import type { AdapterSummary } from '../src/gpu/gpu';
 import type { ArtifactProgress } from '../src/storage/load-artifact';
 import type { FolderProgress } from '../src/storage/store-folder';
@@ -53,6 +53,8 @@ export interface ModelInfo {
   readonly scheme: SchemeName;
   /** null where activations are float. */
   readonly actBits: ActBits | null;
+  /** null where weights are float. */
+  readonly weightBits: WeightBits | null;
   readonly contextLength: number;
   readonly artifactBytes: number;
   /** Bytes that came over the network this time; 0 when everything was stored. */

@@ -8,7 +8,7 @@ export function ModelFacts({ info }: { readonly info: ModelInfo }) {
     info.networkBytes === 0 ? 'nothing downloaded' : `${formatBytes(info.networkBytes)} downloaded`;
   const facts = [
     ['Name', info.name],
-    ['Scheme', info.actBits === null ? info.scheme : `${info.scheme}, W4A${info.actBits}`],
+    ['Scheme', info.actBits === null ? info.scheme : `${info.scheme}, W${info.weightBits}A${info.actBits}`],
     ['Context', `${info.contextLength} tokens`],
     ['Files', `${formatBytes(info.artifactBytes)}, ${came}`],
     ['GPU memory', formatBytes(gpuBytes)],
