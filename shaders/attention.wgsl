@@ -3,7 +3,7 @@
 //
 //   qkv [T, (H + 2 Hkv) Dh] f32 (q rotated), key and value cache [Hkv, context, row] as kv_*.wgsl lay it out
 //   ->  out [T, H Dh] f32, or with SPLIT the partials [T, H, pieces, pitch] f32: o[Dh], then at the next multiple of 4 the
-//   maximum m and the sum l; pitch = 4 ceil(Dh / 4) + 4
+//   maximum m, the sum l and z (attention_piece.wgsl); pitch = 4 ceil(Dh / 4) + 4
 //
 // The keys are cut into pieces of P = LANES. Within a piece: m = max of the scores, l = sum exp(s - m),
 // o = sum exp(s - m) v; pieces are joined in order (online softmax: Milakov and Gimelshein, 2018; split over workgroups:
@@ -77,11 +77,13 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane:
   var piece: Piece;
   var m = lowest;
   var l = 0.0;
+  var z = 0.0;
   var o = 0.0;
   for (var start = id.z * LANES; start < end; start += LANES) {
     piece = attend(rows + start, min(LANES, end - start), lane);
     let factors = join_factors(m, piece.m);
     l = fma(l, factors.so_far, piece.l * factors.piece);
+    z = fma(z, factors.so_far, piece.z * factors.piece);
     o = fma(o, factors.so_far, piece.o * factors.piece);
     m = factors.m;
   }
@@ -94,8 +96,9 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane:
     if (lane == 0u) {
       out[target_row + elements] = piece.m;
       out[target_row + elements + 1u] = piece.l;
+      out[target_row + elements + 2u] = piece.z;
     }
   } else if (lane < params.Dh) {
-    out[(t * params.H + h) * params.Dh + lane] = o / l;
+    out[(t * params.H + h) * params.Dh + lane] = joined(o, z, l);
   }
 }

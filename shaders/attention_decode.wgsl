@@ -3,7 +3,7 @@
 //   out[h, p] = (o[Dh], m, l) of query h over keys p P .. min((p + 1) P, position + 1) - 1,  kv head = h / (H / Hkv)
 //
 //   qkv [(H + 2 Hkv) Dh] f32 (not rotated), table [context, Dh/2] (cos, sin), key and value cache [Hkv, context, row] as
-//   kv_*.wgsl lay it out  ->  partials [H, pieces, Dh + 4] f32 (o[Dh], m, l, two unused), and the caches' row `position`
+//   kv_*.wgsl lay it out  ->  partials [H, pieces, Dh + 4] f32 (o[Dh], m, l, z, unused), and the caches' row `position`
 //
 // One workgroup of LANES = P per (head x, piece z). The token's own key and value are read from workgroup memory, where
 // the workgroup that needs them made them; the first query head of each kv head also writes them to the cache, which no
@@ -184,5 +184,6 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane:
   if (lane == 0u) {
     partials[target_row + params.Dh] = piece.m;
     partials[target_row + params.Dh + 1u] = piece.l;
+    partials[target_row + params.Dh + 2u] = piece.z;
   }
 }

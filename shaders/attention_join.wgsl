@@ -13,3 +13,8 @@ fn join_factors(m: f32, piece_m: f32) -> JoinFactors {
   let joined = max(m, piece_m);
   return JoinFactors(joined, exp(m - joined), exp(piece_m - joined));
 }
+
+// The joined result of sums o, z (0 without codes) and l, see attention_piece.wgsl.
+fn joined(o: f32, z: f32, l: f32) -> f32 {
+  return select(o + z, o, z == 0.0) / l;
+}

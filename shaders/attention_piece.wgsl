@@ -7,17 +7,17 @@
 // floor(LANES / C) such groups take the keys in turn and are added in order. Float32 throughout. `attention_tiled` walks its
 // sums in the order that is laid down here.
 // Rows with codes u, a step and a minimum (kv_scaled.wgsl): a score is step (q . u) + minimum (sum of q), and
-// o = sum w step u + sum w minimum over the keys' weights w = exp(s - m), the second sum being one number for all elements.
+// o + z with o = sum w step u and z = sum w minimum over the keys' weights w = exp(s - m), z one number for all elements.
 // Preconditions: LANES a multiple of 32, Dh even and at most LANES.
 
 override LANES: u32 = 256; // of a workgroup, and keys of a piece
 override value_pitch = LANES + 4u;
-// Loads in flight per lane; they change no bit. 1 each where loads are cheap (software adapters).
-override LOADS_AHEAD: u32 = 1; // loads of a key at once, at most 4
-override SCORE_KEYS: u32 = 1; // keys at once; SCORE_KEYS * LOADS_AHEAD at most 8
-override KEYS_AHEAD: u32 = 1; // rows of values at once, at most 8
+// Loads in flight per lane; they change no bit. 1 each where loads are cheap (software adapters). Named variables and no arrays
+// hold them: a compiler may put an array into memory, which costs more than the waiting.
+override LOADS_AHEAD: u32 = 1; // loads of a key at once, 1, 2 or 4
+override SCORE_KEYS: u32 = 1; // keys at once, 1, 2 or 4
+override KEYS_AHEAD: u32 = 1; // rows of values at once, 1, 4 or 8
 
-const most_ahead = 8u;
 const scale_arrays = select(0u, 1u, scaled);
 
 var<workgroup> query: array<vec4f, LANES / 4u>; // [Dh] scaled, 0 beyond
@@ -28,7 +28,7 @@ var<workgroup> maxima: array<f32, 16>;
 var<workgroup> scores: array<f32, LANES>; // scores, then weights w
 var<workgroup> group_sums: array<f32, LANES>; // [groups] sums of w
 // With codes alone:
-var<workgroup> query_sums: array<f32, 4>; // sum of the query in four parts
+var<workgroup> query_sum: f32;
 var<workgroup> weighted_steps: array<f32, 1u + scale_arrays * LANES>; // w step
 var<workgroup> weighted_minima: array<f32, 1u + scale_arrays * LANES>; // w minimum
 var<workgroup> group_minima: array<f32, 1u + scale_arrays * LANES>; // [groups] sums of w minimum
@@ -42,49 +42,110 @@ fn sum_of_four(v: vec4f) -> f32 {
   return (v.x + v.y) + (v.z + v.w);
 }
 
-// Part `lane` of the sum of the query, for the first four lanes: every fourth word.
+// Sum of the query, by the first lane. Kept in workgroup memory, so that no compiler can draw its additions into a product.
 fn sum_query(lane: u32) {
-  if (scaled && lane < 4u) {
+  if (scaled && lane == 0u) {
     var sum = vec4f();
-    for (var word = lane; word < LANES / 4u; word += 4u) {
+    for (var word = 0u; word < (params.Dh + 3u) / 4u; word++) {
       sum += query[word];
     }
-    query_sums[lane] = sum_of_four(sum);
+    query_sum = sum_of_four(sum);
+  }
+}
+
+struct Loads {
+  a: vec4u,
+  b: vec4u,
+  c: vec4u,
+  d: vec4u,
+}
+
+// Every fourth load of a key from `start`; beyond the row's `loads` the last one again.
+fn load_key(row: u32, start: u32, loads: u32) -> Loads {
+  var key: Loads;
+  key.a = key_load(row, start);
+  if (LOADS_AHEAD > 1u) {
+    key.b = key_load(row, min(start + 4u, loads - 1u));
+  }
+  if (LOADS_AHEAD > 2u) {
+    key.c = key_load(row, min(start + 8u, loads - 1u));
+    key.d = key_load(row, min(start + 12u, loads - 1u));
+  }
+  return key;
+}
+
+fn dot_chunk(chunk: Chunk, c: u32, sum: f32) -> f32 {
+  return fma_dot(high_half(chunk), query[2u * c + 1u], fma_dot(low_half(chunk), query[2u * c], sum));
+}
+
+fn dot_load(load: vec4u, at: u32, sum: f32) -> f32 {
+  let c = at * chunks_per_load;
+  var total = dot_chunk(chunk_of(load, 0u), c, sum);
+  if (chunks_per_load > 1u) {
+    total = dot_chunk(chunk_of(load, 1u), c + 1u, total);
+  }
+  if (chunks_per_load > 2u) {
+    total = dot_chunk(chunk_of(load, 2u), c + 2u, total);
+    total = dot_chunk(chunk_of(load, 3u), c + 3u, total);
+  }
+  return total;
+}
+
+fn dot_key(key: Loads, start: u32, loads: u32, sum: f32) -> f32 {
+  var total = dot_load(key.a, start, sum);
+  if (LOADS_AHEAD > 1u && start + 4u < loads) {
+    total = dot_load(key.b, start + 4u, total);
+  }
+  if (LOADS_AHEAD > 2u && start + 8u < loads) {
+    total = dot_load(key.c, start + 8u, total);
+  }
+  if (LOADS_AHEAD > 2u && start + 12u < loads) {
+    total = dot_load(key.d, start + 12u, total);
+  }
+  return total;
+}
+
+fn keep_score_part(key: u32, count: u32, lane: u32, sum: f32) {
+  if (key < count) {
+    scratch[4u * key + lane % 4u] = sum;
   }
 }
 
 // Score parts of all keys of the piece whose first cache row is `first`, into `scratch`.
 fn score_parts(first: u32, count: u32, lane: u32) {
+  const key_lanes = 4u;
+  let stride = LANES / key_lanes;
   let loads = (params.Dh + 8u * chunks_per_load - 1u) / (8u * chunks_per_load);
-  for (var start_key = lane / 4u; start_key < count; start_key += SCORE_KEYS * LANES / 4u) {
-    var sums = array<f32, most_ahead>(); // written out: without it SwiftShader keeps the sums of the turn before
-    for (var start = lane % 4u; start < loads; start += 4u * LOADS_AHEAD) {
-      var ahead: array<vec4u, most_ahead>;
-      for (var k = 0u; k < SCORE_KEYS; k++) {
-        let key = min(start_key + k * (LANES / 4u), count - 1u);
-        for (var i = 0u; i < LOADS_AHEAD; i++) {
-          ahead[k * LOADS_AHEAD + i] = key_load(first + key, min(start + 4u * i, loads - 1u));
-        }
+  for (var key = lane / key_lanes; key < count; key += SCORE_KEYS * stride) {
+    var sums = vec4f();
+    for (var start = lane % key_lanes; start < loads; start += key_lanes * LOADS_AHEAD) {
+      let x = load_key(first + key, start, loads);
+      var y = x;
+      var z = x;
+      var w = x;
+      if (SCORE_KEYS > 1u) {
+        y = load_key(first + min(key + stride, count - 1u), start, loads);
       }
-      for (var i = 0u; i < LOADS_AHEAD; i++) {
-        let load = start + 4u * i;
-        if (load < loads) {
-          for (var j = 0u; j < chunks_per_load; j++) {
-            let low = query[2u * (chunks_per_load * load + j)];
-            let high = query[2u * (chunks_per_load * load + j) + 1u];
-            for (var k = 0u; k < SCORE_KEYS; k++) {
-              let chunk = chunk_of(ahead[k * LOADS_AHEAD + i], j);
-              sums[k] = fma_dot(high_half(chunk), high, fma_dot(low_half(chunk), low, sums[k]));
-            }
-          }
-        }
+      if (SCORE_KEYS > 2u) {
+        z = load_key(first + min(key + 2u * stride, count - 1u), start, loads);
+        w = load_key(first + min(key + 3u * stride, count - 1u), start, loads);
+      }
+      sums.x = dot_key(x, start, loads, sums.x);
+      if (SCORE_KEYS > 1u) {
+        sums.y = dot_key(y, start, loads, sums.y);
+      }
+      if (SCORE_KEYS > 2u) {
+        sums.z = dot_key(z, start, loads, sums.z);
+        sums.w = dot_key(w, start, loads, sums.w);
       }
     }
-    for (var k = 0u; k < SCORE_KEYS; k++) {
-      let key = start_key + k * (LANES / 4u);
-      if (key < count) {
-        scratch[4u * key + lane % 4u] = sums[k];
-      }
+    keep_score_part(key, count, lane, sums.x);
+    if (SCORE_KEYS > 1u) {
+      keep_score_part(key + stride, count, lane, sums.y);
+    }
+    if (SCORE_KEYS > 2u) {
+      keep_score_part(key + 2u * stride, count, lane, sums.z);
+      keep_score_part(key + 3u * stride, count, lane, sums.w);
     }
   }
 }
@@ -97,7 +158,6 @@ fn piece_score(count: u32, lane: u32, scale: vec2f) -> f32 {
   let first_part = 4u * lane;
   let score = scratch[first_part] + scratch[first_part + 1u] + scratch[first_part + 2u] + scratch[first_part + 3u];
   if (scaled) {
-    let query_sum = query_sums[0] + query_sums[1] + query_sums[2] + query_sums[3];
     return fma(scale.x, score, scale.y * query_sum);
   }
   return score;
@@ -138,6 +198,55 @@ fn value_weight(key: u32) -> f32 {
   return scores[key];
 }
 
+struct Values {
+  a: Chunk,
+  b: Chunk,
+  c: Chunk,
+  d: Chunk,
+}
+
+// This lane's chunk of up to four rows from row `start` of the piece, as many groups apart as there are.
+fn load_values(first: u32, count: u32, groups: u32, start: u32, chunk: u32) -> Values {
+  var values: Values;
+  values.a = value_chunk(first + min(start, count - 1u), chunk);
+  if (KEYS_AHEAD > 1u) {
+    values.b = value_chunk(first + min(start + groups, count - 1u), chunk);
+    values.c = value_chunk(first + min(start + 2u * groups, count - 1u), chunk);
+    values.d = value_chunk(first + min(start + 3u * groups, count - 1u), chunk);
+  }
+  return values;
+}
+
+struct ValueSums {
+  low: vec4f,
+  high: vec4f,
+  weights: f32,
+  minima: f32,
+}
+
+fn add_value(sums: ValueSums, chunk: Chunk, key: u32, count: u32) -> ValueSums {
+  if (key >= count) {
+    return sums;
+  }
+  let weight = vec4f(value_weight(key));
+  var added = ValueSums(fma(weight, low_half(chunk), sums.low), fma(weight, high_half(chunk), sums.high),
+                        sums.weights + scores[key], sums.minima);
+  if (scaled) {
+    added.minima += weighted_minima[key];
+  }
+  return added;
+}
+
+fn add_values(sums: ValueSums, values: Values, key: u32, groups: u32, count: u32) -> ValueSums {
+  var added = add_value(sums, values.a, key, count);
+  if (KEYS_AHEAD > 1u) {
+    added = add_value(added, values.b, key + groups, count);
+    added = add_value(added, values.c, key + 2u * groups, count);
+    added = add_value(added, values.d, key + 3u * groups, count);
+  }
+  return added;
+}
+
 // Value sums of this lane's chunk over its group's keys, into `scratch`, and the group's other sums.
 fn value_sums(first: u32, count: u32, groups: u32, lane: u32) {
   let chunks = (params.Dh + 7u) / 8u;
@@ -145,36 +254,26 @@ fn value_sums(first: u32, count: u32, groups: u32, lane: u32) {
   if (group >= groups) {
     return;
   }
-  var low = vec4f();
-  var high = vec4f();
-  var sum = 0.0;
-  var minima = 0.0;
-  for (var start = group; start < count; start += KEYS_AHEAD * groups) {
-    var ahead: array<Chunk, most_ahead>;
-    for (var i = 0u; i < KEYS_AHEAD; i++) {
-      ahead[i] = value_chunk(first + min(start + i * groups, count - 1u), lane % chunks);
+  var sums: ValueSums;
+  for (var key = group; key < count; key += KEYS_AHEAD * groups) {
+    let near = load_values(first, count, groups, key, lane % chunks);
+    var far = near;
+    if (KEYS_AHEAD > 4u) {
+      far = load_values(first, count, groups, key + 4u * groups, lane % chunks);
     }
-    for (var i = 0u; i < KEYS_AHEAD; i++) {
-      let key = start + i * groups;
-      if (key < count) {
-        let weight = value_weight(key);
-        low = fma(vec4f(weight), low_half(ahead[i]), low);
-        high = fma(vec4f(weight), high_half(ahead[i]), high);
-        sum += scores[key];
-        if (scaled) {
-          minima += weighted_minima[key];
-        }
-      }
+    sums = add_values(sums, near, key, groups, count);
+    if (KEYS_AHEAD > 4u) {
+      sums = add_values(sums, far, key + 4u * groups, groups, count);
     }
   }
   for (var e = 0u; e < 4u; e++) {
-    scratch[e * value_pitch + lane] = low[e];
-    scratch[(e + 4u) * value_pitch + lane] = high[e];
+    scratch[e * value_pitch + lane] = sums.low[e];
+    scratch[(e + 4u) * value_pitch + lane] = sums.high[e];
   }
   if (lane % chunks == 0u) {
-    group_sums[group] = sum;
+    group_sums[group] = sums.weights;
     if (scaled) {
-      group_minima[group] = minima;
+      group_minima[group] = sums.minima;
     }
   }
 }
@@ -182,10 +281,11 @@ fn value_sums(first: u32, count: u32, groups: u32, lane: u32) {
 struct Piece {
   m: f32, // maximal score
   l: f32, // sum of w
-  o: f32, // sum of w v[d], d = lane
+  z: f32, // sum of w minimum; 0 without codes
+  o: f32, // sum of w v[d], or of w step u[d], d = lane
 }
 
-// The piece of `count` keys whose first row is `first` in both caches. m and l are the same in every lane.
+// The piece of `count` keys whose first row is `first` in both caches. All but o are the same in every lane.
 fn attend(first: u32, count: u32, lane: u32) -> Piece {
   workgroupBarrier(); // the query is loaded, the piece before is read
   let own_key_row = first + min(lane, count - 1u);
@@ -203,8 +303,7 @@ fn attend(first: u32, count: u32, lane: u32) -> Piece {
   value_sums(first, count, groups, lane);
   workgroupBarrier();
   let own = lane % 8u * value_pitch + lane / 8u % chunks;
-  var piece = Piece(m, 0.0, 0.0);
-  var minima = 0.0;
+  var piece = Piece(m, 0.0, 0.0, 0.0);
   for (var start = 0u; start < groups; start += 4u) {
     var sums: array<f32, 4>;
     var parts: array<f32, 4>;
@@ -218,13 +317,10 @@ fn attend(first: u32, count: u32, lane: u32) -> Piece {
         piece.l += sums[i];
         piece.o += parts[i];
         if (scaled) {
-          minima += group_minima[start + i];
+          piece.z += group_minima[start + i];
         }
       }
     }
-  }
-  if (scaled) {
-    piece.o += minima;
   }
   return piece;
 }

@@ -104,20 +104,17 @@ fn walked(part: u32, i: u32) -> u32 {
   return (i / chunks_per_load * 4u + part) * chunks_per_load + i % chunks_per_load;
 }
 
-/// Sums of the queries, in the order of attention_piece.wgsl: four parts of every fourth word.
+/// Sums of the queries, in the order of attention_piece.wgsl.
 fn sum_queries(first_token: u32, h: u32, lane: u32) {
-  if (lane < 4u * queries) {
-    let token = min(first_token + lane / 4u, step.num_tokens - 1u);
+  if (lane < queries) {
+    let token = min(first_token + lane, step.num_tokens - 1u);
     let first = (token * (params.H + 2u * params.Hkv) + h) * fours;
     var sum = vec4f();
-    for (var word = lane % 4u; word < fours; word += 4u) {
-      sum += qkv[first + word] * params.scale;
+    for (var word = 0u; word < fours; word++) {
+      // the maximum changes nothing, and keeps a compiler from fusing the product into the sum
+      sum += max(qkv[first + word] * params.scale, vec4f(lowest));
     }
-    tile[lane % 4u * 8u + lane / 16u][lane / 4u % 4u] = (sum.x + sum.y) + (sum.z + sum.w);
-  }
-  workgroupBarrier();
-  if (lane < 8u) {
-    query_sums[lane] = tile[lane] + tile[8u + lane] + tile[16u + lane] + tile[24u + lane];
+    query_sums[lane / 4u][lane % 4u] = (sum.x + sum.y) + (sum.z + sum.w);
   }
   workgroupBarrier();
 }
@@ -148,6 +145,10 @@ fn scaled_scores(scores: vec4f, keys: FourScales, query_sum: f32) -> vec4f {
   return fma(keys.steps, scores, keys.minima * query_sum);
 }
 
+fn joined_four(o: vec4f, z: f32, l: f32) -> vec4f {
+  return vec4f(joined(o.x, z, l), joined(o.y, z, l), joined(o.z, z, l), joined(o.w, z, l));
+}
+
 fn masked(scores: vec4f, key: u32, visible: u32) -> vec4f {
   return select(vec4f(lowest), scores, vec4u(key, key + 1u, key + 2u, key + 3u) < vec4u(visible));
 }
@@ -172,6 +173,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane:
   }
   var m = vec4f(lowest); // of 4 queries
   var l = vec4f();
+  var z = vec4f();
   var o0 = vec4f(); // query 0, elements 4b ..
   var o1 = vec4f();
   var o2 = vec4f();
@@ -348,19 +350,15 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane:
         piece_minima += group_sums[8u + a];
       }
     }
-    if (scaled) {
-      v0 += vec4f(piece_minima.x);
-      v1 += vec4f(piece_minima.y);
-      v2 += vec4f(piece_minima.z);
-      v3 += vec4f(piece_minima.w);
-    }
 
     let f0 = join_factors(m.x, piece_m.x);
     let f1 = join_factors(m.y, piece_m.y);
     let f2 = join_factors(m.z, piece_m.z);
     let f3 = join_factors(m.w, piece_m.w);
     let so_far = vec4f(f0.so_far, f1.so_far, f2.so_far, f3.so_far);
-    l = fma(l, so_far, piece_l * vec4f(f0.piece, f1.piece, f2.piece, f3.piece));
+    let of_piece = vec4f(f0.piece, f1.piece, f2.piece, f3.piece);
+    l = fma(l, so_far, piece_l * of_piece);
+    z = fma(z, so_far, piece_minima * of_piece);
     o0 = fma(o0, vec4f(so_far.x), v0 * f0.piece);
     o1 = fma(o1, vec4f(so_far.y), v1 * f1.piece);
     o2 = fma(o2, vec4f(so_far.z), v2 * f2.piece);
@@ -372,15 +370,15 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane:
   let at = (t * params.H + h) * fours + b;
   let row = params.H * fours;
   if (t < step.num_tokens) {
-    out[at] = o0 / l.x;
+    out[at] = joined_four(o0, z.x, l.x);
   }
   if (t + 1u < step.num_tokens) {
-    out[at + row] = o1 / l.y;
+    out[at + row] = joined_four(o1, z.y, l.y);
   }
   if (t + 2u < step.num_tokens) {
-    out[at + 2u * row] = o2 / l.z;
+    out[at + 2u * row] = joined_four(o2, z.z, l.z);
   }
   if (t + 3u < step.num_tokens) {
-    out[at + 3u * row] = o3 / l.w;
+    out[at + 3u * row] = joined_four(o3, z.w, l.w);
   }
 }

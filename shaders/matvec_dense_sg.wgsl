@@ -6,7 +6,8 @@
 // Memory bound, so built around 16-byte loads of the weight: a "quad" is 8 halves, 4 floats or 16 bytes, four independent ones in
 // flight per lane. A workgroup of 256 owns ROWS_PER_GROUP rows (folded into grid x and y) of one token (z); its
 // subgroups, S lanes each, take the rows in turn, so any S from 4 to 128 gives every row exactly one owner.
-// Lane l takes quads l, l + S, ...; the order depends on K and S, not on T.
+// Lane l takes quads l, l + S, ...; the order depends on K and S, not on T. Of bytes a subgroup takes four rows at a time: an
+// element of x is four times as long as one of theirs, and would else be most of what a lane loads.
 // Preconditions: padding elements of a weight row are 0 (nothing is read of x beyond K); invocations of a
 // one-dimensional workgroup fill its subgroups in order, as they do in every implementation known to the author.
 
@@ -73,8 +74,50 @@ fn dot_quad(quad: vec4u, token: u32, i: u32) -> f32 {
     let high = vec4f(unpack2x16float(quad.z), unpack2x16float(quad.w));
     return dot(low, x_four(token, 2u * i)) + dot(high, x_four(token, 2u * i + 1u));
   }
-  let first = dot(bytes_of(quad.x), x_four(token, 4u * i)) + dot(bytes_of(quad.y), x_four(token, 4u * i + 1u));
-  return first + (dot(bytes_of(quad.z), x_four(token, 4u * i + 2u)) + dot(bytes_of(quad.w), x_four(token, 4u * i + 3u)));
+  return 0.0; // bytes: dot_bytes
+}
+
+// A quad of bytes with its 16 elements of x.
+fn dot_bytes(quad: vec4u, x0: vec4f, x1: vec4f, x2: vec4f, x3: vec4f) -> f32 {
+  return (dot(bytes_of(quad.x), x0) + dot(bytes_of(quad.y), x1)) + (dot(bytes_of(quad.z), x2) + dot(bytes_of(quad.w), x3));
+}
+
+// This lane's share of the sums of up to four rows of bytes from `row`; rows behind the block as its last one.
+fn byte_sums(row: u32, token: u32, lane: u32, lanes: u32) -> vec4f {
+  let last = params.rows - 1u;
+  let base0 = min(row, last) * params.quads;
+  let base1 = min(row + 1u, last) * params.quads;
+  let base2 = min(row + 2u, last) * params.quads;
+  let base3 = min(row + 3u, last) * params.quads;
+  var sums = vec4f();
+  for (var i = lane; i < params.quads; i += lanes) {
+    let quad0 = weight[base0 + i];
+    let quad1 = weight[base1 + i];
+    let quad2 = weight[base2 + i];
+    let quad3 = weight[base3 + i];
+    let x0 = x_four(token, 4u * i);
+    let x1 = x_four(token, 4u * i + 1u);
+    let x2 = x_four(token, 4u * i + 2u);
+    let x3 = x_four(token, 4u * i + 3u);
+    sums += vec4f(dot_bytes(quad0, x0, x1, x2, x3), dot_bytes(quad1, x0, x1, x2, x3),
+                  dot_bytes(quad2, x0, x1, x2, x3), dot_bytes(quad3, x0, x1, x2, x3));
+  }
+  return sums;
+}
+
+fn store(row: u32, token: u32, row_sum: f32) {
+  let n = params.row_start + row;
+  var sum = row_sum;
+  if (ELEMENT_BYTES == 1u) {
+    sum *= scale[n];
+  }
+  if (HAS_BIAS) {
+    sum += bias[n];
+  }
+  if (ACCUMULATE) {
+    sum += y[token * params.N + n];
+  }
+  y[token * params.N + n] = sum;
 }
 
 // This lane's share of a row's sum.
@@ -108,25 +151,27 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let end = min(first + ROWS_PER_GROUP, params.rows);
   let subgroups = invocations / lanes;
   // Every subgroup makes as many turns, so that subgroupAdd stays in uniform control flow.
+  if (ELEMENT_BYTES == 1u) {
+    for (var turn = first; turn < end; turn += 4u * subgroups) {
+      let row = turn + index / lanes * 4u;
+      let sums = subgroupAdd(byte_sums(row, token, lane, lanes));
+      for (var r = 0u; r < 4u; r++) {
+        if (lane == 0u && row + r < end) {
+          store(row + r, token, sums[r]);
+        }
+      }
+    }
+    return;
+  }
   for (var turn = first; turn < end; turn += subgroups) {
     let row = turn + index / lanes;
     var share = 0.0;
     if (row < end) {
       share = partial_sum(row, token, lane, lanes);
     }
-    var sum = subgroupAdd(share);
+    let sum = subgroupAdd(share);
     if (lane == 0u && row < end) {
-      let n = params.row_start + row;
-      if (ELEMENT_BYTES == 1u) {
-        sum *= scale[n];
-      }
-      if (HAS_BIAS) {
-        sum += bias[n];
-      }
-      if (ACCUMULATE) {
-        sum += y[token * params.N + n];
-      }
-      y[token * params.N + n] = sum;
+      store(row, token, sum);
     }
   }
 }

@@ -14,7 +14,7 @@ import {
   samplingBytes,
 } from '../kernels/sample';
 import { buildHead, buildLayers } from '../model/forward';
-import { buildDecodeLayers, canFuseDecode } from '../model/forward-decode';
+import { buildDecodeLayers, buildLongDecodeLayers, canFuseDecode, longContextFrom } from '../model/forward-decode';
 import { createScratch, type Scratch } from '../model/scratch';
 import type { ModelWeights } from '../model/weights';
 import { DraftVerifier, mostVerified } from './draft-verifier';
@@ -64,6 +64,8 @@ const shortPassMs = 150;
 interface Passes {
   readonly prefill: readonly Op[];
   readonly decode: readonly Op[];
+  /** The same for positions from {@link longContextFrom}; null where `decode` is for all. */
+  readonly longDecode: readonly Op[] | null;
   readonly head: readonly Op[];
   readonly greedy: readonly Op[];
   readonly sampled: readonly Op[];
@@ -409,6 +411,7 @@ export class Engine {
   ): AsyncGenerator<number, FinishReason> {
     const { maxTokens, stopTokenIds, signal, constraint } = options;
     const ops = [...this.passes.decode, ...tail];
+    const longOps = this.passes.longDecode ? [...this.passes.longDecode, ...tail] : ops;
     const stops = new Set(stopTokenIds);
     // A pass at position p needs p < contextLength; the last token drawn need not be fed again.
     const most = Math.min(maxTokens, this.contextLength - promptIds.length + 1);
@@ -420,7 +423,8 @@ export class Engine {
       if (signal?.aborted) return 'cancelled';
       for (; issued < most && issued - received < depth; issued++) {
         if (constraint) this.#guidance?.writeMask(constraint);
-        this.#submit(ops, 1, promptIds.length + issued, issued);
+        const length = promptIds.length + issued;
+        this.#submit(length > longContextFrom ? longOps : ops, 1, length, issued);
         if (unfed !== null) this.#cached.push(unfed);
         unfed = null;
       }
@@ -457,16 +461,19 @@ async function buildPasses(
   sampler: SamplerBuffers,
 ): Promise<Passes> {
   const draw = drawArgs(weights, scratch, sampler);
+  const fuses = canFuseDecode(context.gpu, weights, scratch);
   const [prefill, decode, head, greedy, sampled] = await Promise.all([
     buildLayers(context, weights, scratch, 'matrix'),
-    canFuseDecode(context.gpu, weights, scratch)
+    fuses
       ? buildDecodeLayers(context, weights, scratch)
       : buildLayers(context, weights, scratch, 'vector'),
     buildHead(context, weights, scratch),
     argmax(context, draw),
     sample(context, draw),
   ]);
-  return { prefill, decode, head, greedy, sampled };
+  const isLong = fuses && scratch.contextLength > longContextFrom;
+  const longDecode = isLong ? await buildLongDecodeLayers(context, weights, scratch, decode) : null;
+  return { prefill, decode, longDecode, head, greedy, sampled };
 }
 
 /** Length of the longest common prefix. */

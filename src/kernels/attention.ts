@@ -1,6 +1,7 @@
 import source from '../../shaders/attention.wgsl?raw';
 import combineSource from '../../shaders/attention_combine.wgsl?raw';
 import join from '../../shaders/attention_join.wgsl?raw';
+import joinWord from '../../shaders/attention_join_word.wgsl?raw';
 import piece from '../../shaders/attention_piece.wgsl?raw';
 import tiledSource from '../../shaders/attention_tiled.wgsl?raw';
 import { type KvCacheKind, kvRowBytes } from '../format/kv-cache';
@@ -78,21 +79,31 @@ export function attention(context: KernelContext, args: AttentionArgs): Promise<
  * to run in this order.
  * @throws KernelShapeError as {@link attention}
  */
-export async function attentionSplit(
+export function attentionSplit(
   context: KernelContext,
   args: AttentionSplitArgs,
 ): Promise<readonly [partial: Op, combine: Op]> {
+  return Promise.all([attentionOp(context, args, args.partials), attentionCombine(context, args)]);
+}
+
+/** The joining of pieces that `attentionSplit` or `attentionDecode` left. */
+export function attentionCombine(
+  context: KernelContext,
+  args: Pick<AttentionSplitArgs, 'numHeads' | 'headDim' | 'contextLength' | 'step' | 'partials' | 'out'>,
+): Promise<Op> {
   const { numHeads, headDim, contextLength, step, partials, out } = args;
   const shape = { H: numHeads, Dh: headDim, pieces: pieceCount(args) };
-  const combine = makeOp(context, {
+  return makeOp(context, {
     label: 'attention_combine',
-    source: `${join}\n${combineSource}`,
-    constants: { PIECE_KEYS: pieceKeys(contextLength, headDim) },
+    source: [join, joinWord, combineSource].join('\n'),
+    constants: { PIECE_KEYS: pieceKeys(contextLength, headDim), WORKGROUP: combineWorkgroup },
     bindings: [context.arena.uniform('attention_combine.params', shape), step, partials, out],
-    grid: (numTokens) => [numHeads, numTokens, 1],
+    grid: (numTokens) => [Math.ceil((numHeads * Math.ceil(headDim / 4)) / combineWorkgroup), numTokens, 1],
   });
-  return Promise.all([attentionOp(context, args, partials), combine]);
 }
+
+/** Invocations of a workgroup of `attention_combine`. */
+const combineWorkgroup = 64;
 
 /** Queries of a workgroup of {@link attentionTiled}. */
 const tiledQueries = 32;

@@ -1,4 +1,5 @@
 import joinSource from '../../shaders/attention_join.wgsl?raw';
+import joinWordSource from '../../shaders/attention_join_word.wgsl?raw';
 import combineSource from '../../shaders/decode_combine.wgsl?raw';
 import inputSource from '../../shaders/decode_input.wgsl?raw';
 import normSource from '../../shaders/decode_norm.wgsl?raw';
@@ -213,7 +214,7 @@ function prologueOf(input: DecodeInput): Prologue {
       const { contextLength, headDim } = input.heads;
       const isDynamic = input.quantizer.kind === 'dynamic';
       return {
-        sources: [stageSource, joinSource, combineSource, quantizePrologue],
+        sources: [stageSource, joinSource, joinWordSource, combineSource, quantizePrologue],
         constants: { ...staged, DYNAMIC: Number(isDynamic), PIECE_KEYS: pieceKeys(contextLength, headDim) },
         bindings: [input.step, input.partials],
       };

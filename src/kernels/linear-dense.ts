@@ -102,7 +102,8 @@ function matvecSpec({ gpu: { caps } }: KernelContext, args: LinearDenseArgs): Ke
     return { label: 'matvec_dense', source: matvecSource, constants, grid: grid(matvecRows) };
   }
   // One row per subgroup where the size is known; more small subgroups than 16 would leave too few workgroups.
-  const rowsPerGroup = Math.min(16, Math.max(2, matvecWorkgroup / caps.subgroupMinSize));
+  const rowsAtOnce = args.dtype === 'I8' ? 4 : 1;
+  const rowsPerGroup = rowsAtOnce * Math.min(16, Math.max(2, matvecWorkgroup / caps.subgroupMinSize));
   return {
     label: 'matvec_dense_sg',
     source: matvecSubgroupSource,

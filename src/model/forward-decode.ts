@@ -2,8 +2,9 @@
  * One decoded token in five dispatches a layer (six with a Hadamard rotation): the pass of `forward.ts` with quantizers as
  * prologues and residual, SiLU and KV append as epilogues of the products. Bit for bit the same results.
  */
-import { schemeModes } from '../format/scheme';
+import { type ActBits, schemeModes } from '../format/scheme';
 import type { Gpu } from '../gpu/gpu';
+import { attentionCombine } from '../kernels/attention';
 import { attentionDecode, fitsAttentionDecode } from '../kernels/attention-decode';
 import {
   type DecodeInput,
@@ -21,6 +22,12 @@ import type { Int4Matrix, Matrix, ModelWeights, NormWeights } from './weights';
 
 /** The products of a layer. */
 export type LayerProduct = 'qkv' | 'o' | 'gateUp' | 'down';
+
+/**
+ * Keys from which joining attention's pieces apart costs less than in every workgroup of o's product: measured on an H200 at
+ * 7B shape, docs/LOG.md.
+ */
+export const longContextFrom = 1280;
 
 /** What each product is tuned to. */
 export type DecodeTuning = Readonly<Partial<Record<LayerProduct, DecodeLinearTuning>>>;
@@ -65,16 +72,7 @@ export async function buildDecodeLayers(
     embed(context, { hiddenSize, rowStart, rows, dtype, scale, step, ids, table: weight, x }),
   );
   const ops: Promise<Op | readonly Op[]>[] = [completing(embedding, -1, 'output')];
-  const product = (name: LayerProduct, { matrix, input, output, y }: Product) => {
-    const { inputs, outputs, scale, bias, blocks } = matrix as Int4Matrix;
-    return blocks.map((block) =>
-      decodeLinear(context, {
-        ...{ input, actBits, inputs, outputs, scale, bias, y, output },
-        ...block,
-        tuning: tuning[name],
-      }),
-    );
-  };
+  const product = (name: LayerProduct, of: Product) => productOps(context, actBits, of, tuning[name]);
   weights.layers.forEach((_, layer) => {
     const products = layerProducts(weights, scratch, layer);
     const heads = { numHeads, numKvHeads, headDim, contextLength };
@@ -92,6 +90,57 @@ export async function buildDecodeLayers(
     ops.push(completing(product('down', products.down), layer, 'output'));
   });
   return (await Promise.all(ops)).flat();
+}
+
+/** One operation per row block. */
+function productOps(
+  context: KernelContext,
+  actBits: ActBits,
+  { matrix, input, output, y }: Product,
+  tuning: DecodeLinearTuning | undefined,
+): Promise<Op>[] {
+  const { inputs, outputs, scale, bias, blocks } = matrix as Int4Matrix;
+  return blocks.map((block) =>
+    decodeLinear(context, {
+      ...{ input, actBits, inputs, outputs, scale, bias, y, output },
+      ...block,
+      tuning,
+    }),
+  );
+}
+
+/**
+ * The operations of {@link buildDecodeLayers} for long contexts, the same bits: attention's pieces are joined by a dispatch of
+ * their own, once, and no more by every workgroup of o's product.
+ */
+export async function buildLongDecodeLayers(
+  context: KernelContext,
+  weights: ModelWeights,
+  scratch: Scratch,
+  ops: readonly Op[],
+  tuning: DecodeTuning = {},
+): Promise<Op[]> {
+  const { config, quant } = weights.layout;
+  const { step, partials, attended, contextLength } = scratch;
+  const { numHeads, headDim } = config;
+  const combine = await attentionCombine(context, {
+    ...{ numHeads, headDim, contextLength, step, partials },
+    out: attended,
+  });
+  const products = weights.layers.flatMap((_, layer) => {
+    const { o } = layerProducts(weights, scratch, layer);
+    if (o.input.kind !== 'attention') throw new TypeError(`o of layer ${layer} reads ${o.input.kind}`);
+    const { quantizer } = o.input;
+    const input: DecodeInput = { kind: 'floats', x: attended, length: numHeads * headDim, quantizer };
+    return productOps(context, quant!.actBits, { ...o, input }, tuning.o);
+  });
+  const joined = (await Promise.all(products)).values();
+  return ops.flatMap((op) => {
+    if (op.label === 'attention_decode') return [op, combine];
+    if (!op.label.startsWith('decode_attention_')) return [op];
+    const own = joined.next().value!;
+    return [op.completes ? { ...own, completes: op.completes } : own];
+  });
 }
 
 function layerProducts(
