@@ -8,7 +8,7 @@ export { RemoteError } from '../../workers/protocol';
 export type { LayerCheckReport } from '../engine/layer-check';
 export type { FinishReason, ReplyStats, SamplingOptions } from '../engine/types';
 export type { KvCacheKind } from '../format/kv-cache';
-export type { ActBits, SchemeName } from '../format/scheme';
+export type { ActBits, SchemeName, WeightBits } from '../format/scheme';
 export type { AdapterSummary } from '../gpu/gpu';
 export { RequestError } from './chat-request';
 export { WorkerDiedError, type WorkerLike } from './client';
