@@ -13,7 +13,8 @@ import { register as verify } from './commands/verify';
 
 const program = new Command('mergequant')
   .description('4-bit Llama models with static activation quantization (MergeQuant): prepare, check, run')
-  .showHelpAfterError();
+  .showHelpAfterError()
+  .enablePositionalOptions(); // a subcommand's options are its own, also where its parent has some of that name
 for (const register of [prepare, merge, evaluate, inspect, verify, plan, generate, serve, ppl, bench])
   register(program);
 
