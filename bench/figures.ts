@@ -2,7 +2,16 @@
 import type { AdapterSummary, GpuCaps } from '../src/gpu/gpu';
 import type { Summary } from './statistics';
 
-export const suiteNames = ['ceiling', 'kernels', 'quant-step', 'layer', 'decode', 'load', 'demo'] as const;
+export const suiteNames = [
+  'ceiling',
+  'kernels',
+  'quant-step',
+  'layer',
+  'decode',
+  'persistent',
+  'load',
+  'demo',
+] as const;
 export type SuiteName = (typeof suiteNames)[number];
 
 export type Unit =

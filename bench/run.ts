@@ -17,6 +17,7 @@ import { runCeiling } from './suites/ceiling';
 import { runDecode } from './suites/decode';
 import { runKernels } from './suites/kernels';
 import { runLayer } from './suites/layer';
+import { runPersistent } from './suites/persistent';
 import { runQuantStep } from './suites/quant-step';
 
 export interface BenchOptions extends BenchListener {
@@ -35,6 +36,7 @@ const suites: Readonly<Record<SuiteName, (bench: BenchContext, model: ModelSourc
     'quant-step': runQuantStep,
     layer: runLayer,
     decode: runDecode,
+    persistent: runPersistent,
     load: runLoad,
     demo: runDemo,
   };

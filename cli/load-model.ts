@@ -51,8 +51,9 @@ export async function loadModel(folder: string, options: LoadOptions = {}): Prom
   }
   const tokenizer = await loadTokenizer(folder);
   const gpu = await openNodeGpu();
-  const load = isArtifact ? loadArtifact : loadCheckpoint;
-  const weights = await load(gpu, folder, options.checkLayer);
+  const weights = isArtifact
+    ? await loadArtifact(gpu, folder, options.checkLayer, Boolean(options.persistentDecode))
+    : await loadCheckpoint(gpu, folder, options.checkLayer);
   const { scheme, quant } = weights.layout;
   const engine = await Engine.create(gpu, weights, options);
   return { engine, tokenizer, scheme: quant ? `${scheme} W${quant.weightBits}A${quant.actBits}` : scheme };
@@ -67,10 +68,15 @@ async function loadTokenizer(folder: string): Promise<ChatTokenizer> {
 }
 
 /** Every shard is checked against its SHA-256 and the exact tensor set before it is uploaded. */
-export async function loadArtifact(gpu: Gpu, folder: string, checkLayer?: number): Promise<ModelWeights> {
+export async function loadArtifact(
+  gpu: Gpu,
+  folder: string,
+  checkLayer?: number,
+  isPacked = false,
+): Promise<ModelWeights> {
   const manifest: Manifest = await readManifest(folder);
   const check = new ShardTensorCheck(manifest);
-  const loader = WeightsLoader.create(gpu, manifest, checkLayer);
+  const loader = WeightsLoader.create(gpu, manifest, checkLayer, isPacked);
   try {
     for (const shard of manifest.shards) {
       const bytes = await readArtifactFile(folder, shard.name);

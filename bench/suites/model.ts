@@ -27,11 +27,14 @@ export async function randomEngine(
   config: LlamaConfig,
   { scheme, actBits, kvCache, tableBits, chunkTokens }: BenchScheme,
   contextLength: number,
+  persistentDecode = false,
 ): Promise<Engine> {
-  const weights = await randomWeights(bench.gpu, benchLayout(config, scheme, actBits, tableBits));
+  const layout = benchLayout(config, scheme, actBits, tableBits);
+  const weights = await randomWeights(bench.gpu, layout, 1, persistentDecode);
   return Engine.create(bench.gpu, weights, {
     contextLength,
     kvCache,
+    persistentDecode,
     ...(chunkTokens ? { chunkTokens } : {}),
   });
 }

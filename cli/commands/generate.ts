@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { TextGenerator } from '../../src/chat/text-generator';
 import type { LayerCheckReport } from '../../src/engine/layer-check';
+import type { PersistentState } from '../../src/engine/persistent-decode';
 import { greedy, type SamplingOptions } from '../../src/engine/types';
 import type { KvCacheKind } from '../../src/format/kv-cache';
 import { loadModel } from '../load-model';
@@ -22,6 +23,7 @@ interface GenerateFlags {
   readonly kvCache: KvCacheKind;
   readonly promptLookup: number;
   readonly checkLayer?: number;
+  readonly persistent?: boolean;
   readonly json?: boolean;
 }
 
@@ -57,6 +59,10 @@ export function register(program: Command): void {
       'debug: hold layer n (from 0) against the float64 reference in every pass, fail where they differ',
       wholeNumber(0),
     )
+    .option(
+      '--persistent',
+      'experiment: all layers of a decoded token in one dispatch, where the GPU can and the results are equal',
+    )
     .option('--json', 'print {"text","tokenIds","promptIds","finishReason","stats"} instead of the text')
     .action(runGenerate);
 }
@@ -71,7 +77,9 @@ async function runGenerate(model: string, flags: GenerateFlags): Promise<void> {
     kvCache: flags.kvCache,
     promptLookup: flags.promptLookup,
     checkLayer: flags.checkLayer,
+    ...(flags.persistent ? { persistentDecode: true } : {}),
   });
+  if (engine.persistent) process.stderr.write(`${persistentText(engine.persistent)}\n`);
   const generator = new TextGenerator(engine, tokenizer);
   const promptIds =
     flags.chat === undefined
@@ -88,6 +96,11 @@ async function runGenerate(model: string, flags: GenerateFlags): Promise<void> {
   write(flags.json ? `${JSON.stringify(reply)}\n` : '\n');
   const { layerCheck } = reply.stats;
   if (layerCheck) process.stderr.write(`${layerCheckText(layerCheck)}\n`);
+}
+
+function persistentText(state: PersistentState): string {
+  if (state.isOn) return `all layers of a token in one dispatch of ${state.groups} workgroups`;
+  return `the ordinary kernels decode: ${state.reason}`;
 }
 
 function layerCheckText({ layer, passes, largestError, allowed, what }: LayerCheckReport): string {

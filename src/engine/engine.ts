@@ -6,6 +6,7 @@ import type { Gpu } from '../gpu/gpu';
 import { PipelineCache } from '../gpu/pipelines';
 import { argmax, argmaxPartialsBytes, noToken } from '../kernels/argmax';
 import { encodeOp, type KernelContext, type Op } from '../kernels/op';
+import type { PersistentTuning } from '../kernels/persistent-token';
 import {
   createSampleScratch,
   encodeSampling,
@@ -14,7 +15,12 @@ import {
   samplingBytes,
 } from '../kernels/sample';
 import { buildHead, buildLayers } from '../model/forward';
-import { buildDecodeLayers, buildLongDecodeLayers, canFuseDecode, longContextFrom } from '../model/forward-decode';
+import {
+  buildDecodeLayers,
+  buildLongDecodeLayers,
+  canFuseDecode,
+  longContextFrom,
+} from '../model/forward-decode';
 import { createScratch, type Scratch } from '../model/scratch';
 import type { ModelWeights } from '../model/weights';
 import { DraftVerifier, mostVerified } from './draft-verifier';
@@ -26,10 +32,12 @@ import {
   GpuOperationError,
   InvalidRequestError,
   NonFiniteLogitsError,
+  PersistentStoppedError,
 } from './errors';
 import { checkLogitBias, Guidance, isGuided, logitsReadback } from './guidance';
 import { LayerCheck } from './layer-check';
 import { drawnLogprobs } from './logprobs';
+import { hasStopped, type PersistentState, tryPersistentDecode } from './persistent-decode';
 import type { ReadbackQueue } from './readback';
 import { flightDepth, TokenReader } from './token-stream';
 import type { FinishReason, GenerateOptions, ReplyStats, SamplingOptions } from './types';
@@ -41,6 +49,11 @@ export interface EngineOptions {
   readonly chunkTokens?: number;
   /** How keys and values are kept: `int8` and `int4` take a half and a quarter of the memory of `f16`, the default. */
   readonly kvCache?: KvCacheKind;
+  /**
+   * Decode in one dispatch a token where the model's weights are packed ({@link WeightsLoader.create}), the GPU can, and the
+   * results are those of the ordinary kernels; `Engine.persistent` says whether. Tuning is for tests and benchmarks.
+   */
+  readonly persistentDecode?: boolean | PersistentTuning;
   /**
    * Tokens drafted at most for one pass of greedy decoding from what the text holds already, 0 to 7; 0, the default, is off.
    * The same tokens either way. An experiment: see docs/LOG.md.
@@ -98,6 +111,8 @@ export class Engine {
   /** Long passes fill a large GPU; on a slow one they would hold up a cancel, and the system's display. */
   #passTokens = firstPassTokens;
   readonly #reader: TokenReader;
+  /** Without the whole-token kernel. */
+  readonly #ordinary: Passes;
   /** Made by the first reply that asks for a bias, a constraint, or log-probabilities. */
   #guidance: Guidance | null = null;
   #logitsReadback: ReadbackQueue | null = null;
@@ -109,11 +124,15 @@ export class Engine {
     readonly weights: ModelWeights,
     readonly scratch: Scratch,
     readonly context: KernelContext,
-    readonly passes: Passes,
+    public passes: Passes,
     readonly sampler: SamplerBuffers,
     readonly check: LayerCheck | null,
+    /** Whether tokens are decoded in one dispatch; null where it was not asked for. */
+    public persistent: PersistentState | null,
     readonly drafting: Drafting | null,
   ) {
+    this.#ordinary = passes;
+    this.usePersistent(true);
     this.#reader = new TokenReader(gpu.device, sampler.history, scratch.contextLength);
     gpu.device.lost.then(({ message, reason }) => {
       this.#lost = `${reason}: ${message}`;
@@ -144,7 +163,11 @@ export class Engine {
     const context: KernelContext = { gpu, pipelines: PipelineCache.of(gpu), arena };
     gpu.device.pushErrorScope('out-of-memory');
     try {
-      const scratch = createScratch(arena, weights, contextLength, chunkTokens, { software, kvCache });
+      const scratch = createScratch(arena, weights, contextLength, chunkTokens, {
+        software,
+        kvCache,
+        packed: Boolean(options.persistentDecode),
+      });
       const sampler: SamplerBuffers = {
         counts: arena.create('counts', 4 * config.vocabSize, { category: 'scratch' }),
         history: arena.create('history', 4 * contextLength, { category: 'scratch' }),
@@ -155,12 +178,13 @@ export class Engine {
       const error = await gpu.device.popErrorScope();
       if (error) throw new GpuMemoryError('KV cache and scratch', arena.totalBytes, error.message);
       const passes = await buildPasses(context, weights, scratch, sampler);
+      const persistent = await tryPersistent(context, weights, scratch, passes, options);
       const check = weights.checked ? new LayerCheck(gpu.device, scratch, weights.checked) : null;
       const drafting =
         promptLookup > 0
           ? { verifier: await DraftVerifier.create(context, weights, scratch), most: promptLookup }
           : null;
-      return new Engine(gpu, weights, scratch, context, passes, sampler, check, drafting);
+      return new Engine(gpu, weights, scratch, context, passes, sampler, check, persistent, drafting);
     } catch (error) {
       arena.destroy();
       throw error;
@@ -187,6 +211,13 @@ export class Engine {
     return this.passes.decode.length + this.passes.head.length + this.passes.greedy.length;
   }
 
+  /** Decodes with the whole-token kernel or, to compare, with the operations it stands for. Does nothing where it is off. */
+  usePersistent(isUsed: boolean): void {
+    if (!this.persistent?.isOn) return;
+    const { ops } = this.persistent.layers;
+    this.passes = isUsed ? { ...this.#ordinary, decode: ops, longDecode: null } : this.#ordinary;
+  }
+
   /** Forgets the conversation. */
   reset(): void {
     this.#cached = [];
@@ -206,7 +237,7 @@ export class Engine {
    * Generates a reply token by token, a stop token included. What the cache already holds of the prompt is not computed
    * again. Answering a token with `next(true)` ends the reply there as if it were a stop token; leaving the loop early or
    * aborting `signal` leaves the engine ready for the next reply, too.
-   * @throws InvalidRequestError, SamplingParameterError, LogitBiasError, ContextFullError, EngineBusyError, NonFiniteLogitsError, DeviceLostError, GpuOperationError, LayerCheckError
+   * @throws InvalidRequestError, SamplingParameterError, LogitBiasError, ContextFullError, EngineBusyError, NonFiniteLogitsError, DeviceLostError, GpuOperationError, LayerCheckError, PersistentStoppedError
    */
   async *generate(promptIds: readonly number[], options: GenerateOptions): TokenStream {
     this.#checkRequest(promptIds, options);
@@ -218,7 +249,8 @@ export class Engine {
     } catch (error) {
       this.#cached = [];
       await new Promise((resolve) => setTimeout(resolve)); // lets a loss that caused the error be reported
-      throw this.#lost === null ? error : new DeviceLostError(`the GPU device was lost (${this.#lost})`);
+      if (this.#lost !== null) throw new DeviceLostError(`the GPU device was lost (${this.#lost})`);
+      throw (await this.#hasLeftPersistent(error)) ? new PersistentStoppedError() : error;
     } finally {
       await this.#reader.drain().catch(() => undefined);
       await this.#logits?.drain().catch(() => undefined);
@@ -230,6 +262,15 @@ export class Engine {
         throw new GpuOperationError(error.message);
       }
     }
+  }
+
+  /** Goes back to the ordinary kernels for good when the whole-token kernel has given up: it leaves NaN behind. */
+  async #hasLeftPersistent(error: unknown): Promise<boolean> {
+    if (!this.persistent?.isOn || !(error instanceof NonFiniteLogitsError)) return false;
+    if (!(await hasStopped(this.gpu.device, this.persistent.layers))) return false;
+    this.usePersistent(false);
+    this.persistent = { isOn: false, reason: 'its workgroups waited too long for each other' };
+    return true;
   }
 
   #checkRequest(promptIds: readonly number[], options: GenerateOptions): void {
@@ -454,6 +495,20 @@ function drawArgs(weights: ModelWeights, scratch: Scratch, sampler: SamplerBuffe
   return { vocabSize, logits, ids, step, historyCapacity, ...sampler };
 }
 
+/** Tries the whole-token kernel where it was asked for. */
+async function tryPersistent(
+  context: KernelContext,
+  weights: ModelWeights,
+  scratch: Scratch,
+  { decode }: Passes,
+  { persistentDecode = false }: EngineOptions,
+): Promise<PersistentState | null> {
+  if (persistentDecode === false) return null;
+  if (weights.checked) return { isOn: false, reason: 'the layer check looks between dispatches' };
+  const tuning = persistentDecode === true ? {} : persistentDecode;
+  return tryPersistentDecode({ context, weights, scratch, ordinary: decode }, tuning);
+}
+
 async function buildPasses(
   context: KernelContext,
   weights: ModelWeights,
@@ -464,9 +519,7 @@ async function buildPasses(
   const fuses = canFuseDecode(context.gpu, weights, scratch);
   const [prefill, decode, head, greedy, sampled] = await Promise.all([
     buildLayers(context, weights, scratch, 'matrix'),
-    fuses
-      ? buildDecodeLayers(context, weights, scratch)
-      : buildLayers(context, weights, scratch, 'vector'),
+    fuses ? buildDecodeLayers(context, weights, scratch) : buildLayers(context, weights, scratch, 'vector'),
     buildHead(context, weights, scratch),
     argmax(context, draw),
     sample(context, draw),

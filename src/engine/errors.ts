@@ -54,3 +54,11 @@ export class DeviceLostError extends Error {
 export class GpuOperationError extends Error {
   override readonly name = 'GpuOperationError';
 }
+
+/** Workgroups of the whole-token kernel waited too long for each other; the engine uses the ordinary kernels from now on. */
+export class PersistentStoppedError extends Error {
+  override readonly name = 'PersistentStoppedError';
+  constructor() {
+    super('the whole-token kernel gave up; this reply ends here, the next ones use the ordinary kernels');
+  }
+}

@@ -10,6 +10,7 @@ const suiteTexts: Readonly<Record<SuiteName, string>> = {
   'quant-step': 'Quantization step alone',
   layer: 'One layer',
   decode: 'Decode and prefill',
+  persistent: 'Decode in one dispatch a token, against the ordinary kernels',
   load: 'Load the model',
   demo: 'Run the model',
 };
