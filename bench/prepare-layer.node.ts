@@ -12,7 +12,6 @@ import { MemoryWatch, type PeakMemory } from './memory-watch.node';
 import { writeBenchCheckpoint, writeBenchText } from './prepare-checkpoint.node';
 
 export interface PrepareBenchRequest {
-  readonly shape: string;
   readonly config: LlamaConfig;
   readonly samples: number;
   readonly sequence: number;

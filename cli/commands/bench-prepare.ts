@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { benchPrepare, type PrepareBenchResult } from '../../bench/prepare-layer.node';
 import { benchShapes, shapeOf } from '../../bench/shapes';
+import type { Gpu } from '../../src/gpu/gpu';
 import { openNodeGpu } from '../../src/gpu/node';
 import type { CompensationOptions } from '../../src/quantize/compensate';
 import { compensateHelp, compensationRun, parseCompensation } from '../compensation';
@@ -46,15 +47,13 @@ export function registerBenchPrepare(bench: Command): void {
 }
 
 async function run(flags: BenchPrepareFlags): Promise<void> {
-  const { shape, samples, sequence, gpuMemory, propagate, compensate, compensateSamples } = flags;
-  const { hadamard = false } = flags;
+  const { shape, samples, sequence, gpuMemory, propagate, hadamard = false, compensate } = flags;
   const compensation = compensate && {
-    compensation: { ...(await compensationRun(compensate)), sequences: compensateSamples },
+    compensation: { ...(await compensationRun(compensate)), sequences: flags.compensateSamples },
   };
   const config = shapeOf(shape);
   const gpu = await openNodeGpu();
   const result = await benchPrepare(gpu, {
-    shape,
     config,
     samples,
     sequence,
@@ -62,25 +61,25 @@ async function run(flags: BenchPrepareFlags): Promise<void> {
     prepare: { propagate, hadamard },
     ...compensation,
   });
-  const layers = config.numLayers;
-  const date = new Date().toISOString();
-  const file = {
+  const file = resultFile(flags, gpu, result, config.numLayers);
+  const adapter = file.adapterName.toLowerCase().replace(/[^a-z0-9]+/g, '-');
+  await mkdir(flags.out, { recursive: true });
+  const path = join(flags.out, `${adapter}-${shape}-${file.date.slice(0, 19).replaceAll(':', '-')}.json`);
+  await writeFile(path, `${JSON.stringify(file, null, 1)}\n`);
+  print(`${report(result, config.numLayers)}\n${path}`);
+}
+
+/** What is stored: the request, the measurement, and the whole model as the layer's time times its layers. */
+function resultFile(flags: BenchPrepareFlags, { adapter }: Gpu, result: PrepareBenchResult, layers: number) {
+  const { adapterName, out: _, ...request } = flags;
+  return {
     format: 'mergequant-prepare-bench',
     version: 1,
-    date,
+    date: new Date().toISOString(),
     runtime: `node ${process.version}`,
-    adapter: gpu.adapter,
-    adapterName: flags.adapterName ?? gpu.adapter.description,
-    request: {
-      shape,
-      samples,
-      sequence,
-      gpuMemory,
-      propagate,
-      hadamard,
-      compensate: compensate ?? null,
-      compensateSamples,
-    },
+    adapter,
+    adapterName: adapterName ?? adapter.description,
+    request,
     result,
     allLayers: {
       layers,
@@ -88,10 +87,6 @@ async function run(flags: BenchPrepareFlags): Promise<void> {
       wholeHours: (layers * result.layerSeconds) / 3600,
     },
   };
-  await mkdir(flags.out, { recursive: true });
-  const path = join(flags.out, `${shape}-${date.slice(0, 19).replaceAll(':', '-')}.json`);
-  await writeFile(path, `${JSON.stringify(file, null, 1)}\n`);
-  print(`${report(result, layers)}\n${path}`);
 }
 
 function report(result: PrepareBenchResult, layers: number): string {

@@ -53,9 +53,7 @@ export class GpuLayerDevice implements LayerDevice {
       );
       const { gram, cross } = grams;
       try {
-        // Asymmetric levels are fitted group by group, which the host does with these Gram matrices.
-        if (options.grid) return await this.#onHost(weights, grams, options);
-        return await this.#watch.time('gptq', () => gptqRoundGpu(this.work, weights, gram, cross, options));
+        return await this.#watch.time('gptq', () => this.#round(weights, grams, options));
       } catch (error) {
         if (!(error instanceof NotPositiveDefiniteError)) throw error;
         const which = `the Hessian of ${grams.width} inputs`;
@@ -73,6 +71,17 @@ export class GpuLayerDevice implements LayerDevice {
   ): Promise<Calibrator> {
     const { work, options: own } = this;
     return GpuCalibrator.create(work, this.#cache, checkpoint, set, options, own.residentBytes, this.#watch);
+  }
+
+  /** On the GPU; on the host, with the same Gram matrices, what float32 or its kernels cannot do. */
+  async #round(weights: Matrix, grams: Grams, options: GptqOptions): Promise<QuantizedMatrix> {
+    if (options.grid) return this.#onHost(weights, grams, options); // levels are fitted group by group
+    try {
+      return await gptqRoundGpu(this.work, weights, grams.gram, grams.cross, options);
+    } catch (error) {
+      if (!(error instanceof NotPositiveDefiniteError)) throw error;
+      return this.#onHost(weights, grams, options); // float64 may factor it
+    }
   }
 
   async #onHost(

@@ -318,7 +318,8 @@ function checkOptions(options: PrepareOptions, numLayers: number): void {
 
 /**
  * Prepares an artifact. The checkpoint is checked before anything is written; the output folder appears whole or not at
- * all. Memory: one layer in float32, one shard, and the calibration tokens' hidden states (tokens · hidden size · 4 bytes).
+ * all. Memory: one layer in float32, one shard, and the calibration tokens' hidden states (tokens · hidden size · 4 bytes);
+ * with a device those, and the sites' activations of a layer, lie there up to its budget.
  * @throws FormatError, TokenizerError, CalibrationMissingError, CalibrationDataError or OutputError; RangeError for rotations
  *   of fp16 or of odd sizes
  */
