@@ -37,6 +37,8 @@ export interface LoadProgress {
   readonly phase: 'manifest' | ArtifactProgress['phase'] | 'compile' | 'self-test';
   readonly doneBytes: number;
   readonly totalBytes: number;
+  /** Bytes of the files that were not stored when loading began. */
+  readonly missingBytes?: number;
 }
 
 /** An artifact folder from this computer. */

@@ -13,6 +13,7 @@ export class FileSource {
   /** Tells other tabs how far the download is. */
   tell: (progress: SharedProgress) => void = () => undefined;
   #finishedBytes = 0;
+  #missingBytes = 0;
   /** Bytes received of files on their way. */
   readonly #partial = new Map<FileEntry, number>();
   readonly #onTheWay = new Set<FileEntry>();
@@ -39,7 +40,9 @@ export class FileSource {
   /** Whether every file seems to be stored; reading will tell whether it is sound. */
   async isStored(): Promise<boolean> {
     const present = new Set(await this.environment.shards.list().catch(() => []));
-    return this.#files.every(({ sha256 }) => present.has(sha256));
+    const missing = this.#files.filter(({ sha256 }) => !present.has(sha256));
+    this.#missingBytes = missing.reduce((sum, { bytes }) => sum + bytes, 0);
+    return missing.length === 0;
   }
 
   /** While a file is on its way, what becomes of others is not worth telling. */
@@ -48,7 +51,8 @@ export class FileSource {
     const phase = paused ? 'paused' : this.#onTheWay.size > 0 ? 'download' : work;
     const partialBytes = [...this.#partial.values()].reduce((sum, bytes) => sum + bytes, 0);
     const progress = { doneBytes: this.#finishedBytes + partialBytes, totalBytes: this.#totalBytes };
-    this.options.onProgress?.({ phase, ...progress });
+    const missing = phase === 'download' ? { missingBytes: this.#missingBytes } : {};
+    this.options.onProgress?.({ phase, ...progress, ...missing });
     this.tell(progress);
   }
 

@@ -26,6 +26,8 @@ export interface ArtifactProgress {
   /** Bytes of all files that are here. */
   readonly doneBytes: number;
   readonly totalBytes: number;
+  /** Bytes of the files that were not stored when loading began. */
+  readonly missingBytes?: number;
 }
 
 export interface LoadOptions {

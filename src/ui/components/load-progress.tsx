@@ -1,6 +1,7 @@
 import type { LoadProgress } from '../../../workers/protocol';
 import { formatBytes, formatRemaining } from '../format';
 import { cancelLoad, loadBytesPerSecond, pauseLoad, progressText, resumeLoad } from '../state/model';
+import { spaceText, spaceWarning, storageSpace } from '../state/storage-space';
 
 /** How far loading is. Before the size is known, and while the GPU prepares, the bar only shows that work goes on. */
 export function LoadProgressBar({ progress }: { readonly progress: LoadProgress }) {
@@ -30,7 +31,20 @@ export function LoadProgressBar({ progress }: { readonly progress: LoadProgress 
       <button type="button" class="button quiet small" data-testid="cancel-load" onClick={cancelLoad}>
         Cancel
       </button>
+      {(phase === 'download' || phase === 'paused') && <Space />}
     </div>
+  );
+}
+
+/** What the download takes of the storage, and where that is clearly too much, so. */
+function Space() {
+  const space = storageSpace.value;
+  if (space === null) return null;
+  const warning = spaceWarning(space);
+  return (
+    <p class="storage-space" data-testid="storage-space">
+      {spaceText(space)} {warning && <strong>{warning}</strong>}
+    </p>
   );
 }
 

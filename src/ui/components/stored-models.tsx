@@ -1,5 +1,6 @@
 import { formatBytes } from '../format';
 import { deleteStored, storedModels } from '../state/model';
+import { isPersistent, persistenceText } from '../state/storage-space';
 
 /** What the browser keeps on this device, and a way to get rid of it. */
 export function StoredModels() {
@@ -26,6 +27,11 @@ export function StoredModels() {
           </li>
         ))}
       </ul>
+      {isPersistent.value !== null && (
+        <p class="muted" data-testid="persistence">
+          {persistenceText(isPersistent.value)}
+        </p>
+      )}
     </>
   );
 }

@@ -8,6 +8,7 @@ import { LoadRate } from './load-rate';
 import { addedUrls, lastModelUrl } from './preferences';
 import { Recovery, suggestedContext } from './recovery';
 import { recommend } from './settings';
+import { askToPersist, readStorageSpace, storageSpace } from './storage-space';
 
 export type ModelState =
   | { readonly kind: 'starting' }
@@ -146,11 +147,13 @@ export async function loadSelected(contextLength?: number): Promise<void> {
   batch(() => {
     presentUrl.value = url;
     loadBytesPerSecond.value = null;
+    storageSpace.value = null;
     modelState.value = { kind: 'loading', progress: { phase: 'manifest', doneBytes: 0, totalBytes: 0 } };
   });
   try {
     const info = await client.load({ url, ...(contextLength ? { contextLength } : {}) }, (progress) => {
       if (!current() || modelState.value.kind !== 'loading') return;
+      noteSpace(progress);
       batch(() => {
         modelState.value = { kind: 'loading', progress };
         const measured =
@@ -231,15 +234,9 @@ function leave(state: ModelState): void {
   });
 }
 
-let askedToPersist = false;
-
-/** Asks the browser, once, not to evict the stored models. It may refuse; nothing depends on it. */
-async function askToPersist(): Promise<void> {
-  if (askedToPersist) return;
-  askedToPersist = true;
-  try {
-    if (!(await navigator.storage.persisted())) await navigator.storage.persist();
-  } catch {
-    // Storage may be forbidden altogether; loading has reported that already.
-  }
+/** Before the first byte of a download: what it needs, and the request to keep it. */
+function noteSpace({ phase, missingBytes = 0 }: LoadProgress): void {
+  if (phase !== 'download' || missingBytes === storageSpace.value?.neededBytes) return;
+  readStorageSpace(missingBytes).catch(fail);
+  askToPersist().catch(fail);
 }
