@@ -21,6 +21,8 @@ export interface TinyArtifact {
 export interface TinyOptions {
   readonly template?: string;
   readonly maxPositionEmbeddings?: number;
+  /** Heads of queries and of keys alike, and their size: a KV cache as large as a test needs it. */
+  readonly heads?: { readonly count: number; readonly dim: number };
   /** A further file of so many random bytes. */
   readonly ballastBytes?: number;
   /** Another seed, other weights. */
@@ -30,6 +32,7 @@ export interface TinyOptions {
 export function tinyArtifact(options: TinyOptions = {}): TinyArtifact {
   const tokenizer = sentencePieceFiles('first', { template: options.template ?? template });
   const { vocab } = tokenizer.tokenizer.model as { vocab: Record<string, number> };
+  const { heads } = options;
   const layer = { attnInputs: 64, mlpInputs: 32, attnOffsets: false, mlpOffsets: false };
   const layout: Omit<Manifest, 'shards' | 'tokenizerFiles'> = {
     format: 'mergequant',
@@ -37,6 +40,7 @@ export function tinyArtifact(options: TinyOptions = {}): TinyArtifact {
     name: 'tiny',
     config: {
       ...{ hiddenSize: 32, intermediateSize: 64, numLayers: 1, numHeads: 2, numKvHeads: 1, headDim: 16 },
+      ...(heads ? { numHeads: heads.count, numKvHeads: heads.count, headDim: heads.dim } : {}),
       ...{ vocabSize: Object.keys(vocab).length, rmsNormEps: 1e-5, ropeTheta: 10_000, ropeScaling: null },
       maxPositionEmbeddings: options.maxPositionEmbeddings ?? 256,
       ...{ tieWordEmbeddings: false, attentionBias: false, mlpBias: false, bosTokenId: 1, eosTokenIds: [2] },
@@ -56,7 +60,7 @@ export function tinyArtifact(options: TinyOptions = {}): TinyArtifact {
     return { name, bytes: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') };
   };
   const tensors = storedTensors(tensorSpecs(layout), layout.maxTensorBytes);
-  const shards = assignShards(tensors, 10_000).map((group, i) =>
+  const shards = assignShards(tensors, heads ? 2 ** 20 : 10_000).map((group, i) =>
     add(shardName(i), shardBytes(group, layout.config.hiddenSize, options.seed ?? 1)),
   );
   const json = (value: unknown) => new TextEncoder().encode(JSON.stringify(value));

@@ -163,6 +163,32 @@ describe('a GPU too small', () => {
     expect([...live].map(({ label }) => label)).toEqual([]);
   });
 
+  test('really, which this driver is with 1 GiB of keys: named, freed, and half the context works', async () => {
+    const live = new Set<GPUBuffer>();
+    const counted = gpuWith(gpu, (device) => {
+      const create = device.createBuffer.bind(device);
+      device.createBuffer = (descriptor) => {
+        const buffer = create(descriptor);
+        live.add(buffer);
+        const destroy = buffer.destroy.bind(buffer);
+        buffer.destroy = () => {
+          live.delete(buffer);
+          destroy();
+        };
+        return buffer;
+      };
+    });
+    const tested = await start(counted, { maxPositionEmbeddings: 131_072, heads: { count: 32, dim: 128 } });
+    const error = await tested.load().catch((e) => e);
+    expect(error).toMatchObject({ name: 'ModelTooLargeError', suggestedContextLength: 65_536 });
+    expect(error.message).toMatch(/OUT_OF_DEVICE_MEMORY|[Oo]ut of memory/);
+    expect([...live].map(({ label }) => label)).toEqual([]);
+    await tested.load({ contextLength: error.suggestedContextLength });
+    expect((await tested.ask(question, 4)).tokenIds.length).toBe(4);
+    await tested.host.unload();
+    expect([...live].map(({ label }) => label)).toEqual([]);
+  });
+
   test('for the weights: said before the download', async () => {
     const { full, live } = fullGpu('head.weight[0]');
     const tested = await start(full);
