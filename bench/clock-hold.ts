@@ -1,7 +1,7 @@
 /**
- * Keeps a GPU's clock up between measurements, and watches it. An idle GPU drops its clock within milliseconds and takes
- * tens of them to raise it again (an H200: 345 MHz against 1,980), so whatever is timed right after an idle moment reads
- * several times too slow, steadily.
+ * Keeps a GPU's clock up between measurements, and watches it. An idle GPU lowers its clock and takes a while to raise it
+ * again (an H200: 500 to 800 MHz against 1,980 after a second of idleness), so what is timed right after an idle stretch
+ * reads several times too slow, steadily.
  */
 import { BufferArena } from '../src/gpu/arena';
 import type { Gpu } from '../src/gpu/gpu';
