@@ -5,7 +5,8 @@
 //   ->  y [T, N] f32, columns row_start .. row_start + rows.   i32 accumulators, exact.
 //
 // As `matvec_w4_sg`, but each piece of weights that a lane has loaded and unpacked meets all tokens of its group of
-// TOKENS before the next one; the grid's z is the group. Two rows share what they fetch of the activations.
+// TOKENS before the next one; the grid's z is the group. Two rows share what they fetch of the activations. Where a group
+// has fewer tokens, its last one is counted again and not stored: no branches, so that loads are in flight together.
 // Preconditions: K' is a multiple of 32; WORKGROUP is a power of two, no smaller than a subgroup; invocations form
 // subgroups in the order of their local index.
 
@@ -25,7 +26,9 @@ override UNROLL: u32 = 2; // 16-byte loads in flight per row, at most 6
 override HAS_BIAS: bool = false;
 override ACCUMULATE: bool = false;
 
-const tokens = 8u; // of a group
+override TOKENS: u32 = 8; // of a group, at most most_tokens
+
+const most_tokens = 8u;
 const most_unroll = 6u;
 const low = 0x0F0F0F0Fu;
 
@@ -63,11 +66,11 @@ fn store(t: u32, n: u32, acc: i32) {
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
         @builtin(local_invocation_index) local: u32, @builtin(subgroup_size) subgroup_size: u32) {
-  let first_token = group.z * tokens;
+  let first_token = group.z * TOKENS;
   if (first_token >= step.num_tokens) {
     return;
   }
-  let count = min(tokens, step.num_tokens - first_token);
+  let count = min(TOKENS, step.num_tokens - first_token);
   let lanes = min(subgroup_size, WORKGROUP);
   let lane = local % lanes;
   let rows_per_group = 2u * (WORKGROUP / lanes);
@@ -78,7 +81,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let row = first_row + 2u * (local / lanes);
     let upper = min(row, params.rows - 1u) * params.K_pieces;
     let lower = min(row + 1u, params.rows - 1u) * params.K_pieces;
-    var acc: array<vec2i, tokens>; // of both rows
+    var acc: array<vec2i, most_tokens>; // of both rows
     for (var first = lane; first < params.K_pieces; first += UNROLL * lanes) {
       var uppers: array<vec4u, most_unroll>;
       var lowers: array<vec4u, most_unroll>;
@@ -91,18 +94,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         let is_there = piece <= last; // otherwise the last piece again, counted as zeros
         let w = select(vec4u(), uppers[i], is_there);
         let v = select(vec4u(), lowers[i], is_there);
-        for (var t = 0u; t < tokens; t++) {
-          if (t < count) {
-            let at = 2u * ((first_token + t) * params.K_pieces + min(piece, last));
-            let a = q[at];
-            let b = q[at + 1u];
-            acc[t] = vec2i(add_products(acc[t].x, w & vec4u(low), (w >> vec4u(4u)) & vec4u(low), a, b),
-                           add_products(acc[t].y, v & vec4u(low), (v >> vec4u(4u)) & vec4u(low), a, b));
-          }
+        for (var t = 0u; t < TOKENS; t++) {
+          let at = 2u * ((first_token + min(t, count - 1u)) * params.K_pieces + min(piece, last));
+          let a = q[at];
+          let b = q[at + 1u];
+          acc[t] = vec2i(add_products(acc[t].x, w & vec4u(low), (w >> vec4u(4u)) & vec4u(low), a, b),
+                         add_products(acc[t].y, v & vec4u(low), (v >> vec4u(4u)) & vec4u(low), a, b));
         }
       }
     }
-    for (var t = 0u; t < tokens; t++) {
+    for (var t = 0u; t < TOKENS; t++) {
       if (t < count) {
         let total = vec2i(subgroupAdd(acc[t].x), subgroupAdd(acc[t].y));
         if (lane == 0u && row < params.rows) {

@@ -31,10 +31,19 @@ override WORKGROUP: u32 = 256;
 var<workgroup> partial_maxima: array<f32, WORKGROUP>;
 var<workgroup> partial_sums: array<i32, WORKGROUP>;
 
+const value_batch = 16u; // elements of an invocation
+const word_batch = 4u;
+
 fn largest_magnitude(base: u32, lane: u32) -> f32 {
   var maximum = 0.0;
-  for (var k = lane; k < params.K; k += WORKGROUP) {
-    maximum = max(maximum, abs(x[base + k]));
+  for (var first = lane; first < params.K; first += value_batch * WORKGROUP) {
+    var values: array<f32, value_batch>; // in flight together; behind the last one, that one again
+    for (var i = 0u; i < value_batch; i++) {
+      values[i] = x[base + min(first + i * WORKGROUP, params.K - 1u)];
+    }
+    for (var i = 0u; i < value_batch; i++) {
+      maximum = max(maximum, abs(values[i]));
+    }
   }
   partial_maxima[lane] = maximum;
   for (var width = WORKGROUP / 2u; width > 0u; width /= 2u) {
@@ -59,27 +68,42 @@ fn sum_of_integers(value: i32, lane: u32) -> i32 {
   return partial_sums[0];
 }
 
+/// Four elements of token t; any value behind K.
+fn load_word(t: u32, word: u32) -> vec4f {
+  let at = t * params.K + min(vec4u(4u * word) + vec4u(0u, 1u, 2u, 3u), vec4u(params.K - 1u));
+  return vec4f(x[at.x], x[at.y], x[at.z], x[at.w]);
+}
+
+/// Stores the words first, first + WORKGROUP, ... of token t that exist and returns the sum of their integers.
+fn quantize_words(t: u32, first: u32, inverse: f32) -> i32 {
+  var values: array<vec4f, word_batch>;
+  for (var i = 0u; i < word_batch; i++) {
+    values[i] = load_word(t, first + i * WORKGROUP);
+  }
+  var sum = 0;
+  for (var i = 0u; i < word_batch; i++) {
+    let word = first + i * WORKGROUP;
+    if (word < params.K_words) {
+      let is_there = vec4u(4u * word) + vec4u(0u, 1u, 2u, 3u) < vec4u(params.K);
+      let value = select(vec4f(), values[i], is_there);
+      let integers = quantize4(value * inverse, vec4f(), params.q_max);
+      sum += integers.x + integers.y + integers.z + integers.w;
+      q[t * params.K_words + word] = pack_bytes(integers);
+    }
+  }
+  return sum;
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let t = group.x;
   if (t >= step.num_tokens) {
     return;
   }
-  let base = t * params.K;
-  let token = dynamic_scale(largest_magnitude(base, lane), params.scale_factor);
-
+  let token = dynamic_scale(largest_magnitude(t * params.K, lane), params.scale_factor);
   var sum = 0;
-  for (var word = lane; word < params.K_words; word += WORKGROUP) {
-    var value = vec4f();
-    for (var j = 0u; j < 4u; j++) {
-      let k = 4u * word + j;
-      if (k < params.K) {
-        value[j] = x[base + k];
-      }
-    }
-    let integers = quantize4(value * token.inverse, vec4f(), params.q_max);
-    sum += integers.x + integers.y + integers.z + integers.w;
-    q[t * params.K_words + word] = pack_bytes(integers);
+  for (var first = lane; first < params.K_words; first += word_batch * WORKGROUP) {
+    sum += quantize_words(t, first, token.inverse);
   }
   let total = sum_of_integers(sum, lane);
   if (lane == 0u) {

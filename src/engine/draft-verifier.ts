@@ -6,7 +6,7 @@ import { buildFullHead, buildLayers } from '../model/forward';
 import type { Scratch } from '../model/scratch';
 import type { ModelWeights } from '../model/weights';
 
-/** Tokens of the largest pass: more of them read the weights again. */
+/** Tokens of the largest pass that can be built: more of them would read the weights again. */
 export const mostVerified = 8;
 
 export class DraftVerifier {
@@ -14,30 +14,30 @@ export class DraftVerifier {
     private readonly device: GPUDevice,
     private readonly scratch: Scratch,
     private readonly ops: readonly Op[],
-    private readonly drawn: GPUBuffer, // [mostVerified] u32
+    private readonly drawn: GPUBuffer, // [mostDrafted + 1] u32
     private readonly staging: GPUBuffer,
   ) {}
 
   /**
-   * Builds the pass on the engine's own buffers and cache. Its arithmetic is decode's, token by token: the same bits.
+   * Builds the pass of one token and `mostDrafted` behind it, on the engine's own buffers and cache. Its arithmetic is decode's, token by token: the same bits.
    * @throws GpuMemoryError, ShaderError
    */
   static async create(
     context: KernelContext,
     weights: ModelWeights,
     scratch: Scratch,
+    mostDrafted: number,
   ): Promise<DraftVerifier> {
     const { device } = context.gpu;
     const { vocabSize, intermediateSize } = weights.layout.config;
+    const chunkTokens = mostDrafted + 1;
     const { arena } = context;
     const floats = (label: string, count: number) => allocate(arena, label, 4 * count);
     // Prefill's own product applies the gate and needs one row of gate_up; this pass stores all of them.
-    const own: Scratch = {
-      ...scratch,
-      gateUp: floats('verify.gate_up', mostVerified * 2 * intermediateSize),
-    };
-    const logits = floats('verify.logits', mostVerified * vocabSize);
-    const drawn = floats('verify.drawn', mostVerified);
+    const gateUp = floats('verify.gate_up', chunkTokens * 2 * intermediateSize);
+    const own: Scratch = { ...scratch, chunkTokens, gateUp };
+    const logits = floats('verify.logits', chunkTokens * vocabSize);
+    const drawn = floats('verify.drawn', chunkTokens);
     const [layers, head, choice] = await Promise.all([
       buildLayers(context, weights, own, 'few'),
       buildFullHead(context, weights, own, logits, 'vector'),
@@ -53,7 +53,7 @@ export class DraftVerifier {
   }
 
   /**
-   * Feeds `ids`, at most {@link mostVerified}, from `position` on, so that the cache holds their keys and values, and returns
+   * Feeds `ids`, at most one and `mostDrafted`, from `position` on, so that the cache holds their keys and values, and returns
    * what is drawn after each; `noToken` where logits are not finite.
    */
   async draw(ids: readonly number[], position: number): Promise<number[]> {

@@ -182,7 +182,10 @@ export class Engine {
       const check = weights.checked ? new LayerCheck(gpu.device, scratch, weights.checked) : null;
       const drafting =
         promptLookup > 0
-          ? { verifier: await DraftVerifier.create(context, weights, scratch), most: promptLookup }
+          ? {
+              verifier: await DraftVerifier.create(context, weights, scratch, promptLookup),
+              most: promptLookup,
+            }
           : null;
       return new Engine(gpu, weights, scratch, context, passes, sampler, check, persistent, drafting);
     } catch (error) {

@@ -47,6 +47,7 @@ const variants: readonly Variant[] = [
   { kind: 'vector', tuning: { subgroups: false, threads: 128, lanesPerRow: 128, unroll: 2 } },
   { kind: 'vector', tuning: { subgroups: false, threads: 64, lanesPerRow: 1, unroll: 1 } },
   { kind: 'few' },
+  { kind: 'few', tuning: { groupTokens: 3 } },
   { kind: 'matrix', tuning: { subgroupMatrix: false } },
   { kind: 'matrix', tuning: { tileTokens: 32 } },
   { kind: 'matrix', tuning: { tileTokens: 16 } },

@@ -17,6 +17,8 @@ export interface LinearW4Tuning {
   readonly lanesPerRow?: number;
   /** Vector: false keeps to workgroup memory although the device has subgroups. */
   readonly subgroups?: boolean;
+  /** Few: tokens that share a load of weights, 2 to 8. Default 8; what a group has fewer is computed for nothing. */
+  readonly groupTokens?: number;
   /** Matrix: tokens per tile: 16, 32 or 64. Default 64; smaller ones waste less on short prompts. */
   readonly tileTokens?: 16 | 32 | 64;
   /** Matrix: whether to use subgroup matrices; unless told, where the device has them and `tileTokens` is not given. */
@@ -100,20 +102,23 @@ function evenUnroll(inputs: number): number {
 
 type Variant = Omit<OpSpec, 'bindings'>;
 
-/** Tokens that share a load of weights in the kernel for a few. */
-const fewTokens = 8;
-
 function vectorOrFew(context: KernelContext, args: LinearW4Args): Variant {
   const { software, subgroups, subgroupMaxSize } = context.gpu.caps;
   if (args.kind !== 'few' || software || !subgroups) return vectorVariant(context, args);
   const threads = 256;
+  const { groupTokens = 8 } = args.tuning ?? {};
+  requireShape(
+    Number.isInteger(groupTokens) && groupTokens >= 2 && groupTokens <= 8,
+    'matvec_w4_few',
+    `groupTokens 2 to 8, not ${groupTokens}`,
+  );
   const [x, y] = foldGrid(Math.ceil((args.rows * subgroupMaxSize) / (2 * threads)));
   return {
     label: 'matvec_w4_few',
     source: fewSource,
     enables: ['subgroups'],
-    constants: { WORKGROUP: threads, UNROLL: 2 },
-    grid: (numTokens) => [x, y, Math.ceil(numTokens / fewTokens)],
+    constants: { WORKGROUP: threads, UNROLL: 2, TOKENS: groupTokens },
+    grid: (numTokens) => [x, y, Math.ceil(numTokens / groupTokens)],
   };
 }
 
