@@ -1,10 +1,12 @@
 // Prologue of `decode_product`: RMSNorm and per-token dynamic quantization, as rmsnorm_quant_dynamic.
 //   x, norm_weight [D] f32  ->  integers of the token (0 behind D), its scale
-// The weights of an invocation's first four words are loaded once, before the token.
+// The weights of an invocation's first EARLY_WORDS words are loaded once, before the token.
 
 @group(0) @binding(6) var<storage, read> norm_weight: array<vec4f>; // [D]
 
-const early_words = 4u;
+override EARLY_WORDS: u32 = 4; // at most most_early; more would be code that fills the instruction cache
+
+const most_early = 5u;
 
 fn magnitude_of(word: u32, weight_of: vec4f) -> f32 {
   let magnitudes = abs(staged_word(word) * weight_of);
@@ -20,29 +22,29 @@ fn quantize_word(word: u32, weight_of: vec4f, r: f32, inverse: f32) {
 
 fn quantize_token(local: u32, lane: u32, lanes: u32) -> f32 {
   let words = params.K / 4u;
-  var weights: array<vec4f, early_words>;
-  for (var i = 0u; i < early_words; i++) {
+  var weights: array<vec4f, most_early>;
+  for (var i = 0u; i < EARLY_WORDS; i++) {
     weights[i] = norm_weight[min(local + i * WORKGROUP, words - 1u)];
   }
   stage_token(local);
   workgroupBarrier();
   var magnitude = 0.0;
-  for (var i = 0u; i < early_words; i++) {
+  for (var i = 0u; i < EARLY_WORDS; i++) {
     if (local + i * WORKGROUP < words) {
       magnitude = max(magnitude, magnitude_of(local + i * WORKGROUP, weights[i]));
     }
   }
-  for (var word = local + early_words * WORKGROUP; word < words; word += WORKGROUP) {
+  for (var word = local + EARLY_WORDS * WORKGROUP; word < words; word += WORKGROUP) {
     magnitude = max(magnitude, magnitude_of(word, norm_weight[word]));
   }
   let r = inverse_rms(tree_sum(share_of_squares(local), local, lane, lanes), params.K, params.eps);
   let token = dynamic_scale(largest(magnitude, local, lane, lanes) * r, params.factor);
-  for (var i = 0u; i < early_words; i++) {
+  for (var i = 0u; i < EARLY_WORDS; i++) {
     if (i * WORKGROUP < 8u * params.K_pieces) {
       quantize_word(local + i * WORKGROUP, weights[i], r, token.inverse);
     }
   }
-  for (var base = early_words * WORKGROUP; base < 8u * params.K_pieces; base += WORKGROUP) {
+  for (var base = EARLY_WORDS * WORKGROUP; base < 8u * params.K_pieces; base += WORKGROUP) {
     quantize_word(base + local, norm_weight[min(base + local, words - 1u)], r, token.inverse);
   }
   return token.scale;

@@ -1,11 +1,13 @@
 // Prologue of `decode_product`: RMSNorm with merged static scales, gather and rounding, as rmsnorm_quant_static (Eq. 4-6).
 //   x [D] f32, gather [K'] u32, mult [K'] f32  ->  integers of the token; its scale is 1
-// What an invocation needs for its first four words is loaded before the norm is known.
+// What an invocation needs for its first EARLY_WORDS words is loaded before the norm is known.
 
 @group(0) @binding(6) var<storage, read> gather: array<vec4u>; // [K'] index | offset << 20
 @group(0) @binding(7) var<storage, read> mult: array<vec4f>; // [K']
 
-const early_words = 4u;
+override EARLY_WORDS: u32 = 4; // at most most_early; more would be code that fills the instruction cache
+
+const most_early = 5u;
 
 fn quantize_word(word: u32, entry: vec4u, factor: vec4f, r: f32) {
   let at = entry & vec4u(0xFFFFF);
@@ -16,9 +18,9 @@ fn quantize_word(word: u32, entry: vec4u, factor: vec4f, r: f32) {
 
 fn quantize_token(local: u32, lane: u32, lanes: u32) -> f32 {
   let words = 8u * params.K_pieces;
-  var entries: array<vec4u, early_words>;
-  var factors: array<vec4f, early_words>;
-  for (var i = 0u; i < early_words; i++) {
+  var entries: array<vec4u, most_early>;
+  var factors: array<vec4f, most_early>;
+  for (var i = 0u; i < EARLY_WORDS; i++) {
     let word = min(local + i * WORKGROUP, words - 1u);
     entries[i] = gather[word];
     factors[i] = mult[word];
@@ -26,12 +28,12 @@ fn quantize_token(local: u32, lane: u32, lanes: u32) -> f32 {
   stage_token(local);
   workgroupBarrier();
   let r = inverse_rms(tree_sum(share_of_squares(local), local, lane, lanes), params.K, params.eps);
-  for (var i = 0u; i < early_words; i++) {
+  for (var i = 0u; i < EARLY_WORDS; i++) {
     if (i * WORKGROUP < words) {
       quantize_word(local + i * WORKGROUP, entries[i], factors[i], r);
     }
   }
-  for (var base = early_words * WORKGROUP; base < words; base += WORKGROUP) {
+  for (var base = EARLY_WORDS * WORKGROUP; base < words; base += WORKGROUP) {
     let at = min(base + local, words - 1u);
     quantize_word(base + local, gather[at], mult[at], r);
   }

@@ -149,7 +149,7 @@ export async function decodeLinear(context: KernelContext, args: DecodeLinearArg
   const { input, inputs, rows, rowStart, outputs, output } = args;
   const { threads, groups, pieces } = { ...defaultTuning(context.gpu, inputs, rows), ...args.tuning };
   requireDecodeLinear(context, args, threads, pieces);
-  const prologue = prologueOf(input);
+  const prologue = prologueOf(input, inputs / 4 / threads);
   const params = context.arena.uniform('decode_linear.params', {
     kPieces: inputs / 32,
     ...{ rows, rowStart, N: outputs, K: floatCount(input) },
@@ -189,25 +189,28 @@ interface Prologue {
   readonly bindings: readonly GpuMemory[];
 }
 
-function prologueOf(input: DecodeInput): Prologue {
+/** `words`: of four integers that an invocation makes, rounded up where that is no whole number. */
+function prologueOf(input: DecodeInput, words: number): Prologue {
   const staged = { STAGED: stagedWords(floatCount(input)) };
+  const early = { ...staged, EARLY_WORDS: Math.min(5, Math.ceil(words)) };
+  const batch = { BATCH: Math.min(6, Math.ceil(words)) };
   switch (input.kind) {
     case 'rmsnorm_quant_static':
       return {
         sources: [stageSource, normSource, normStaticSource],
-        constants: staged,
+        constants: early,
         bindings: [input.x, input.gather, input.mult],
       };
     case 'rmsnorm_quant_dynamic':
       return {
         sources: [stageSource, normSource, normDynamicSource],
-        constants: staged,
+        constants: early,
         bindings: [input.x, input.weight],
       };
     case 'floats':
       return {
         sources: [inputSource, quantizePrologue],
-        constants: { DYNAMIC: Number(input.quantizer.kind === 'dynamic') },
+        constants: { ...batch, DYNAMIC: Number(input.quantizer.kind === 'dynamic') },
         bindings: [input.x],
       };
     case 'attention': {
@@ -215,7 +218,12 @@ function prologueOf(input: DecodeInput): Prologue {
       const isDynamic = input.quantizer.kind === 'dynamic';
       return {
         sources: [stageSource, joinSource, joinWordSource, combineSource, quantizePrologue],
-        constants: { ...staged, DYNAMIC: Number(isDynamic), PIECE_KEYS: pieceKeys(contextLength, headDim) },
+        constants: {
+          ...staged,
+          ...batch,
+          DYNAMIC: Number(isDynamic),
+          PIECE_KEYS: pieceKeys(contextLength, headDim),
+        },
         bindings: [input.step, input.partials],
       };
     }
