@@ -158,7 +158,7 @@ fn piece_score(count: u32, lane: u32, scale: vec2f) -> f32 {
   let first_part = 4u * lane;
   let score = scratch[first_part] + scratch[first_part + 1u] + scratch[first_part + 2u] + scratch[first_part + 3u];
   if (scaled) {
-    return fma(scale.x, score, scale.y * query_sum);
+    return fma(scale.x, rounded(score), rounded(scale.y * query_sum));
   }
   return score;
 }

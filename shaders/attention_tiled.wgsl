@@ -111,8 +111,7 @@ fn sum_queries(first_token: u32, h: u32, lane: u32) {
     let first = (token * (params.H + 2u * params.Hkv) + h) * fours;
     var sum = vec4f();
     for (var word = 0u; word < fours; word++) {
-      // the maximum changes nothing, and keeps a compiler from fusing the product into the sum
-      sum += max(qkv[first + word] * params.scale, vec4f(lowest));
+      sum += rounded_four(qkv[first + word] * params.scale);
     }
     query_sums[lane / 4u][lane % 4u] = (sum.x + sum.y) + (sum.z + sum.w);
   }
@@ -142,7 +141,7 @@ fn four_value_scales(first: u32, count: u32, key: u32) -> FourScales {
 }
 
 fn scaled_scores(scores: vec4f, keys: FourScales, query_sum: f32) -> vec4f {
-  return fma(keys.steps, scores, keys.minima * query_sum);
+  return fma(keys.steps, rounded_four(scores), rounded_four(keys.minima * query_sum));
 }
 
 fn joined_four(o: vec4f, z: f32, l: f32) -> vec4f {

@@ -34,6 +34,7 @@ const shapes: Shape[] = [
   { numTokens: 3, position: 20, numHeads: 2, numKvHeads: 1, headDim: 20, contextLength: 25 },
   { numTokens: 2, position: 270, numHeads: 2, numKvHeads: 2, headDim: 2, contextLength: 301 },
   { numTokens: 2, position: 270, numHeads: 2, numKvHeads: 2, headDim: 24, contextLength: 301 },
+  { numTokens: 1, position: 70, numHeads: 1, numKvHeads: 1, headDim: 96, contextLength: 100 },
 ];
 
 /** Random queries and a full random cache; positions that must not be seen hold NaN. */

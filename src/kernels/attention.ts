@@ -40,7 +40,7 @@ export function loadsAhead(
 ): Record<string, number> {
   if (context.gpu.caps.software) return { LOADS_AHEAD: 1, SCORE_KEYS: 1, KEYS_AHEAD: 1 };
   const rowLoads = kvRowBytes(headDim, kind) / 16;
-  const ahead = Math.min(4, Math.max(1, rowLoads >> 2)); // four lanes share a row
+  const ahead = [4, 2, 1].find((count) => 4 * count <= rowLoads) ?? 1; // four lanes share a row
   return { LOADS_AHEAD: ahead, SCORE_KEYS: Math.min(4, 8 / ahead), KEYS_AHEAD: 8 };
 }
 
