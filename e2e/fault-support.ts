@@ -36,6 +36,43 @@ export async function beforeWorker(page: Page, code: string): Promise<void> {
   });
 }
 
+/** For {@link beforeWorker}: counts the GPU buffers that live in the engine's worker. */
+export const countBuffers = `
+  const live = new Set();
+  const create = GPUDevice.prototype.createBuffer;
+  GPUDevice.prototype.createBuffer = function (descriptor) {
+    const buffer = create.call(this, descriptor);
+    live.add(buffer);
+    return buffer;
+  };
+  const destroy = GPUBuffer.prototype.destroy;
+  GPUBuffer.prototype.destroy = function () {
+    live.delete(this);
+    destroy.call(this);
+  };
+  const questions = new BroadcastChannel('buffers');
+  questions.onmessage = ({ data }) => {
+    // staging of tokens in flight grows with the speed that was met; the tokenizer's thread has no GPU
+    const kept = [...live].filter(({ label }) => label !== 'token');
+    const bytes = kept.reduce((sum, { size }) => sum + size, 0);
+    if (data === 'count' && self.name === '') questions.postMessage({ count: kept.length, bytes });
+  };`;
+
+/** Living GPU buffers, with {@link countBuffers}. */
+export function liveBuffers(page: Page): Promise<{ count: number; bytes: number }> {
+  return page.evaluate(
+    () =>
+      new Promise((resolve) => {
+        const questions = new BroadcastChannel('buffers');
+        questions.onmessage = ({ data }) => {
+          questions.close();
+          resolve(data);
+        };
+        questions.postMessage('count');
+      }),
+  );
+}
+
 /** Makes the download's idle watchdog bark after a second instead of thirty. */
 export const shortWatchdog =
   'const realTimeout = setTimeout; self.setTimeout = (f, ms, ...rest) => realTimeout(f, ms === 30000 ? 1000 : ms, ...rest);';

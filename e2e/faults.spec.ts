@@ -3,8 +3,10 @@ import { expect } from '@playwright/test';
 import {
   beforeWorker,
   chooseStore,
+  countBuffers,
   damageStored,
   expectError,
+  liveBuffers,
   open,
   shortWatchdog,
   storedPieces,
@@ -92,6 +94,10 @@ test('pause holds a download, resume lets it go on, a killed tab leaves what was
   await expect.poll(() => server.requests.some(({ name }) => name === held)).toBe(true);
   await page.getByTestId('pause-load').click();
   await expect(page.getByTestId('load-progress')).toContainText('Paused');
+  // there is room: what is needed is said, and no more
+  await expect(page.getByTestId('storage-space')).toHaveText(
+    /^Needs [\d.]+ kB of storage; this page uses [\d.]+ \w+ so far\. $/,
+  );
   await page.getByTestId('pause-load').click();
   await expect
     .poll(() => server.requests.filter(({ name }) => name === held).map(({ from }) => from))
@@ -174,13 +180,52 @@ test.describe('a full disk', () => {
   test('the model works, what is missing is said', async ({ page, context, server }) => {
     expect(server.url).toContain('127.0.0.1');
     const session = await context.newCDPSession(page);
+    // Chromium's own estimate is 10 GiB more than what is used, whatever the quota
+    await page.addInitScript(() => {
+      navigator.storage.estimate = async () => ({ usage: 300_000, quota: 1_000_000 });
+    });
     await page.goto('/app.webmanifest');
     const { origin } = new URL(page.url());
     await session.send('Storage.overrideQuotaForOrigin', { origin, quotaSize: 1_000_000 });
-    await open(page);
+    let answer = () => {};
+    const until = new Promise<void>((resolve) => {
+      answer = resolve;
+    });
+    server.faults.set('ballast.bin', [{ kind: 'hold', until }]);
+    await page.goto('/');
+    await expect(page.getByTestId('storage-space')).toContainText(
+      /Needs 4\.\d MB of storage; this page uses 300 kB so far\. The browser estimates that 700 kB are left\./,
+    );
+    answer(); // an estimate keeps nobody from loading
+    await expectReady(page);
     expect((await ask(page, question)).length).toBeGreaterThan(0);
     await page.getByTestId('settings-toggle').click();
     await expect(page.getByTestId('storage-problem')).toContainText(/no room for it: 5 MB are needed/);
+    await expect(page.getByTestId('persistence')).toHaveText(/The browser (keeps|may clear) these files/);
+  });
+});
+
+test.describe('a GPU out of memory', () => {
+  // keys of 1 GiB at the whole context: within this driver's limits, and more than it allocates
+  test.use({ options: { maxPositionEmbeddings: 131_072, heads: { count: 32, dim: 128 } } });
+
+  test('is named, everything is freed, and a shorter context is offered and works', async ({
+    page,
+    server,
+  }) => {
+    expect(server.url).toContain('127.0.0.1');
+    await beforeWorker(page, countBuffers);
+    await page.goto('/');
+    await expectError(
+      page,
+      /cannot hold the model: KV cache and scratch [\s\S]*a context of 65536 tokens may fit/,
+    );
+    expect(await liveBuffers(page)).toEqual({ count: 0, bytes: 0 });
+    await page.getByTestId('shorter-context').click();
+    await expectReady(page);
+    expect((await liveBuffers(page)).bytes).toBeGreaterThan(2 ** 30);
+    await setNumber(page, 'maxTokens', 4);
+    expect((await ask(page, question)).length).toBeGreaterThan(0);
   });
 });
 
@@ -228,6 +273,24 @@ test('the worker throws: the model comes back by itself', async ({ page, server 
   page.on('worker', (worker) => workers.push(worker.url()));
   await page.evaluate(() => new BroadcastChannel('test').postMessage('throw'));
   await expect.poll(() => workers.length).toBe(1);
+  await expectReady(page);
+  expect((await ask(page, question)).length).toBeGreaterThan(0);
+});
+
+test('the worker hangs: the heartbeat ends it, with words, and the model comes back', async ({
+  page,
+  server,
+}) => {
+  expect(server.url).toContain('127.0.0.1');
+  await beforeWorker(
+    page,
+    "new BroadcastChannel('test').onmessage = () => { if (self.name === '') for (;;); };",
+  );
+  await open(page);
+  await page.evaluate(() => new BroadcastChannel('test').postMessage('hang'));
+  await page.getByTestId('composer').fill(question);
+  await page.getByTestId('send').click();
+  await expect(page.getByTestId('notice').last()).toContainText('has not answered for 20 s');
   await expectReady(page);
   expect((await ask(page, question)).length).toBeGreaterThan(0);
 });
