@@ -126,6 +126,16 @@ fn await_words(source: u32, base: u32, words: u32, count: u32) -> HeldWords {
   return held;
 }
 
+/// One such word.
+fn await_word(source: u32, word: u32, words: u32) -> vec4f {
+  var at: array<u32, 8>;
+  for (var e = 0u; e < 4u; e++) {
+    at[e] = source + e * words + word % words;
+  }
+  let values = await_few(at, 4u);
+  return select(vec4f(), vec4f(values[0], values[1], values[2], values[3]), word < words);
+}
+
 fn largest_of(four: vec4f) -> f32 {
   return max(max(abs(four.x), abs(four.y)), max(abs(four.z), abs(four.w)));
 }
@@ -147,7 +157,7 @@ fn quantize_floats(site: Site, source: u32, K: u32, place: Place, grid: Grid) ->
       magnitude = max(magnitude, largest_of(held.words[i]));
     }
     for (var base = held_words * WORKGROUP; base < words; base += WORKGROUP) {
-      magnitude = max(magnitude, largest_of(await_words(source, base + place.local, words, 1u).words[0]));
+      magnitude = max(magnitude, largest_of(await_word(source, base + place.local, words)));
     }
     token = dynamic_scale(largest(magnitude, place.local, place.lane, grid.lanes), factor);
   }
@@ -158,8 +168,7 @@ fn quantize_floats(site: Site, source: u32, K: u32, place: Place, grid: Grid) ->
     }
   }
   for (var base = held_words * WORKGROUP; base < 8u * site.K_pieces; base += WORKGROUP) {
-    let four = await_words(source, base + place.local, words, 1u).words[0];
-    quantize_crossed(base + place.local, four, token.inverse, site);
+    quantize_crossed(base + place.local, await_word(source, base + place.local, words), token.inverse, site);
   }
   return token.scale;
 }

@@ -60,11 +60,13 @@ async function choose(
   const { context, weights, scratch } = model;
   let best: { readonly state: PersistentState & { readonly isOn: true }; readonly ms: number } | null = null;
   let reason = 'no workgroup count was tried';
+  const built = await buildPersistentLayers(context, weights, scratch, tuning);
   for (const groups of counts) {
-    const layers = await buildPersistentLayers(context, weights, scratch, { ...tuning, groups });
+    const layers = built.withGroups(groups);
     const difference = await firstDifference(model, layers);
     if (difference !== null) {
       reason = `${groups} workgroups: ${difference}`;
+      layers.restart();
       continue;
     }
     const ms = await timeTokens(model, layers.ops);

@@ -12,7 +12,6 @@ import dotSource from '../../shaders/w4_dot.wgsl?raw';
 import type { LlamaConfig } from '../format/config';
 import { type ActBits, qMax } from '../format/scheme';
 import { qkvRows } from '../format/tensors';
-import type { BufferArena } from '../gpu/arena';
 import type { Gpu } from '../gpu/gpu';
 import { pieceCount, pieceKeys } from './attention';
 import { type KernelContext, makeOp, type Op, requireShape } from './op';
@@ -37,7 +36,7 @@ export interface PersistentSite {
 /** Choices that change speed, never bits. */
 export interface PersistentTuning {
   /** Workgroups: as many as the GPU keeps resident at the same time, or fewer. */
-  readonly groups?: number;
+  readonly groups?: number; // at most D / 2
   /** Invocations per workgroup: a multiple of 256 that the device allows. */
   readonly threads?: number;
   /** 16-byte weight loads in flight per invocation and row, 1 to 6. */
@@ -66,7 +65,7 @@ export interface PersistentTokenArgs {
   /** From one layer's keys to the next one's, a multiple of 16; the same for values. */
   readonly layerBytes: number;
   readonly x: GPUBuffer; // [D] f32, in and out
-  /** See {@link createCrossing}. */
+  /** See {@link freshCrossing}. */
   readonly crossing: GPUBuffer;
   readonly tuning?: PersistentTuning;
 }
@@ -98,10 +97,9 @@ function crossingLayout({ config, contextLength, downBlock }: CrossingShape) {
 /** What the size of `crossing` depends on. */
 export type CrossingShape = Pick<PersistentTokenArgs, 'config' | 'contextLength' | 'downBlock'>;
 
-/** `crossing` as the first dispatch wants it. */
-export function createCrossing(arena: BufferArena, shape: CrossingShape): GPUBuffer {
-  const words = new Uint32Array(halvesAt + 2 * crossingLayout(shape).halfWords).fill(missing, halvesAt);
-  return arena.upload('crossing', words, { category: 'scratch' });
+/** What {@link persistentToken} wants in `crossing` before its first dispatch, and to start anew once a reader gave up. */
+export function freshCrossing(shape: CrossingShape): Uint32Array<ArrayBuffer> {
+  return new Uint32Array(halvesAt + 2 * crossingLayout(shape).halfWords).fill(missing, halvesAt);
 }
 
 function defaultThreads(gpu: Gpu): number {

@@ -11,10 +11,10 @@ import { buildPersistentLayers, PersistentUnfitError } from './forward-persisten
 import { randomModel, uploadModel } from './reference-model';
 import { createScratch, type Scratch } from './scratch';
 
-/** GQA 4:2, FFN 172, two pieces of attention, a bias in one of the two halves. */
+/** GQA 4:2, two pieces of attention, a bias in one of the two halves, and an FFN longer than 256 invocations keep in registers. */
 const config: LlamaConfig = {
   hiddenSize: 40,
-  intermediateSize: 172,
+  intermediateSize: 6176,
   numLayers: 2,
   numHeads: 4,
   numKvHeads: 2,
@@ -49,6 +49,7 @@ describe('a token in one dispatch', async () => {
   const bench = await KernelBench.open({ software: false });
   const { device } = bench.gpu;
   const packed = { packed: true };
+  const oneGroup = { groups: 1, threads: 256 };
 
   /** Runs a token at each position; the residual stream and the caches of both layers. */
   async function run(ops: readonly Op[], scratch: Scratch, positions: readonly number[]) {
@@ -75,7 +76,7 @@ describe('a token in one dispatch', async () => {
     // The first token, the last and first of a piece of attention, the last of the cache.
     const positions = [0, 63, 64, 79];
     const expected = await run(await buildDecodeLayers(bench, plain, first!), first!, positions);
-    const { ops, crossing } = await buildPersistentLayers(bench, weights, second!, { groups: 1 });
+    const { ops, crossing } = await buildPersistentLayers(bench, weights, second!, oneGroup);
     const found = await run(ops, second!, positions);
     expect(new Set(expected[0]).size).toBeGreaterThan(30);
     expected.forEach((bits, i) => {
@@ -90,8 +91,8 @@ describe('a token in one dispatch', async () => {
     const weights = await uploadModel(bench.gpu, model, { isPacked: true });
     const scratch = createScratch(bench.arena, weights, 80, 1, packed);
     const token = (tuning: PersistentTuning) => buildPersistentLayers(bench, weights, scratch, tuning);
-    const [expected] = await run((await token({ groups: 1 })).ops, scratch, [0]);
-    const { ops, crossing } = await token({ groups: 3, spinLimit: 64 });
+    const [expected] = await run((await token(oneGroup)).ops, scratch, [0]);
+    const { ops, crossing } = await token({ groups: 3, threads: 256, spinLimit: 64 });
     const [found] = await run(ops, scratch, [0]);
     const stopped = new Uint32Array(await bench.read(crossing))[stoppedWord] !== 0;
     // an adapter that runs all three in step may get there in 64 looks

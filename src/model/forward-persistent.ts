@@ -5,8 +5,9 @@ import { fitsAttentionDecode } from '../kernels/attention-decode';
 import { embed } from '../kernels/embed';
 import type { KernelContext, Op } from '../kernels/op';
 import {
-  createCrossing,
+  type CrossingShape,
   fitsPersistentToken,
+  freshCrossing,
   type PersistentSite,
   type PersistentTuning,
   persistentToken,
@@ -19,11 +20,15 @@ export class PersistentUnfitError extends Error {
   override readonly name = 'PersistentUnfitError';
 }
 
-/** The operations of a token's layers, and where they say that they have given up. */
+/** The operations of a token's layers. */
 export interface PersistentLayers {
   readonly ops: readonly Op[];
-  /** See `createCrossing`. */
+  /** What the kernel's workgroups share; tells whether they have given up. See `freshCrossing`. */
   readonly crossing: GPUBuffer;
+  /** The same on another number of workgroups. Nothing is compiled or allocated. */
+  withGroups(groups: number): PersistentLayers;
+  /** Lets the kernel run again after it has given up. */
+  restart(): void;
 }
 
 /** The buffers that the layers' slices lie in, in order of first use. */
@@ -59,7 +64,7 @@ export async function buildPersistentLayers(
     throw new PersistentUnfitError('a token does not fit the workgroup memory of this GPU');
   }
   const cache = packedCache(scratch);
-  const crossing = createCrossing(context.arena, shape);
+  const crossing = context.arena.upload('crossing', freshCrossing(shape), { category: 'scratch' });
   const token = persistentToken(context, {
     ...{ ...shape, ...cache, actBits: quant.actBits, projection, sites, tuning },
     ...{ weights: places.weights, tables: places.tables[0]!, step, angles: rope, x, crossing },
@@ -69,7 +74,22 @@ export async function buildPersistentLayers(
   const embeds = blocks.map(({ rowStart, rows, weight: table }) =>
     embed(context, { hiddenSize, rowStart, rows, dtype, step, ids, table, scale, x }),
   );
-  return { ops: await Promise.all([...embeds, token]), crossing };
+  return persistentLayers(context, await Promise.all(embeds), await token, shape, crossing);
+}
+
+function persistentLayers(
+  context: KernelContext,
+  embeds: readonly Op[],
+  token: Op,
+  shape: CrossingShape,
+  crossing: GPUBuffer,
+): PersistentLayers {
+  const withGroups = (groups: number) => {
+    const count = Math.min(groups, shape.config.hiddenSize / 2);
+    return persistentLayers(context, embeds, { ...token, grid: () => [count, 1, 1] }, shape, crossing);
+  };
+  const restart = () => context.gpu.device.queue.writeBuffer(crossing, 0, freshCrossing(shape));
+  return { ops: [...embeds, token], crossing, withGroups, restart };
 }
 
 /** qkv, o, gate and up, down of each layer. */
