@@ -38,7 +38,8 @@ export class EvalStore {
     settings: EvalSettings | null = null,
   ) {
     if (!file || !existsSync(file)) return;
-    for (const line of readFileSync(file, 'utf8').split('\n').filter(Boolean)) this.#take(line);
+    const lines = readFileSync(file, 'utf8').split('\n');
+    lines.forEach((line, i) => line && this.#read(line, `${file}: line ${i + 1}`));
     const [expected, found] = [settings, this.#header?.settings].map((value) => JSON.stringify(value));
     if (settings && found !== expected) {
       throw new StoredResultsError(
@@ -70,6 +71,14 @@ export class EvalStore {
     this.#take(line);
   }
 
+  #read(line: string, place: string): void {
+    try {
+      this.#take(line);
+    } catch (cause) {
+      throw new StoredResultsError(`${place}: expected JSON, found ${(cause as Error).message}`, { cause });
+    }
+  }
+
   #take(line: string): void {
     const { header, result } = JSON.parse(line) as { header?: EvalHeader; result?: EvalResult };
     if (header) this.#header = header;
@@ -77,16 +86,23 @@ export class EvalStore {
   }
 }
 
+/** `<suite>.jsonl`, or `<suite>-<device>.jsonl` for what was not quantized on the host. */
+function fileName(suite: string, device: string): string {
+  return `${suite}${device === 'host' ? '' : `-${device}`}.jsonl`;
+}
+
+/** @param folder made when it is not there; undefined keeps results in memory. @throws StoredResultsError */
 export function openStore(folder: string | undefined, settings: EvalSettings): EvalStore {
   if (folder === undefined) return new EvalStore(null);
   mkdirSync(folder, { recursive: true });
-  return new EvalStore(join(folder, `${settings.suite}.jsonl`), settings);
+  return new EvalStore(join(folder, fileName(settings.suite, settings.device)), settings);
 }
 
-/** Every suite kept in a folder, in the given order of names. */
+/** Every suite kept in a folder, in the given order of names, the host's before the GPU's. */
 export function storedSuites(folder: string, order: readonly string[]): EvalStore[] {
   const files = new Set(readdirSync(folder));
   return order
-    .filter((suite) => files.has(`${suite}.jsonl`))
-    .map((suite) => new EvalStore(join(folder, `${suite}.jsonl`)));
+    .flatMap((suite) => ['host', 'gpu'].map((device) => fileName(suite, device)))
+    .filter((file) => files.has(file))
+    .map((file) => new EvalStore(join(folder, file)));
 }
