@@ -39,7 +39,7 @@ export class EvalStore {
   ) {
     if (!file || !existsSync(file)) return;
     const lines = readFileSync(file, 'utf8').split('\n');
-    lines.forEach((line, i) => line && this.#read(line, `${file}: line ${i + 1}`));
+    for (const [i, line] of lines.entries()) if (line) this.#read(line, `${file}: line ${i + 1}`);
     const [expected, found] = [settings, this.#header?.settings].map((value) => JSON.stringify(value));
     if (settings && found !== expected) {
       throw new StoredResultsError(

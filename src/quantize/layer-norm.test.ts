@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { rmsNorm } from './forward';
 import { centerOutputs, foldNormBias, NormBiasError } from './layer-norm';
-import { matrix } from './matrix';
+import { type Matrix, matrix } from './matrix';
 import { mergeNorm, migrateWeights, siteIntegers } from './migrate';
 import { seededRandom } from './random';
 import { reconstruct } from './reconstruct';
@@ -52,7 +52,7 @@ test('behind centered linears RMSNorm is LayerNorm', () => {
   const linear = { weight: matrix(D, K, eighths(D * K)), bias: eighths(D) };
   const centered = centerOutputs(linear);
   const input = eighths(K);
-  const outputs = ({ weight, bias }: typeof linear) =>
+  const outputs = ({ weight, bias }: { weight: Matrix; bias: Float32Array }) =>
     Float32Array.from({ length: D }, (_, n) => {
       let sum = bias[n]!;
       for (let k = 0; k < K; k++) sum += weight.data[n * K + k]! * input[k]!;
