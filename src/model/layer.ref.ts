@@ -170,7 +170,8 @@ export class LayerReference {
       inputs,
     );
     // integer products are exact, and their sum over groups with own scales is one of floats
-    const productError = sumError(input.integers ? weight.groups : inputs);
+    const floatTerms = input.integers ? weight.groups : inputs;
+    const productError = floatTerms === 0 ? 0 : sumError(floatTerms);
     const [value, error] = [new Float64Array(rows), new Float64Array(rows)];
     for (let n = 0; n < rows; n++) {
       let [sum, magnitude, uncertain] = [0, 0, 0];
