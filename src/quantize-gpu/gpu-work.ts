@@ -43,7 +43,9 @@ export class GpuWork {
     const usage = 0x40 | 0x8; // UNIFORM | COPY_DST
     this.#uniforms = gpu.device.createBuffer({ label: 'uniforms', size: slots * slotBytes, usage });
     gpu.device.addEventListener('uncapturederror', (event) => {
-      this.#error ??= (event as GPUUncapturedErrorEvent).error.message;
+      const { error } = event as GPUUncapturedErrorEvent;
+      const isMemory = error.constructor.name === 'GPUOutOfMemoryError';
+      this.#error ??= isMemory ? `${error.message}: less stays on the GPU with --gpu-memory` : error.message;
     });
     gpu.device.lost.then(({ message }) => {
       this.#error ??= `the GPU device was lost: ${message}`;
