@@ -10,7 +10,6 @@ import { textRequest } from '../src/api/chat-request';
 import { type ChatBackend, ChatCompletions } from '../src/api/completions';
 import { TextGenerator } from '../src/chat/text-generator';
 import type { KvCacheKind } from '../src/format/kv-cache';
-import type { KvCacheKind } from '../src/format/kv-cache';
 import { samplingDefaults } from '../workers/sampling-defaults';
 import { readManifest } from './artifact-folder';
 import { loadModel } from './load-model';
@@ -27,8 +26,6 @@ export interface CreateNodeEngineOptions {
   readonly model: string;
   /** Tokens of context; the model's own maximum when left out. */
   readonly contextLength?: number;
-  /** How keys and values of past tokens are kept: `f16` (default), or codes of 8 or 4 bits in a half or a quarter of the memory. */
-  readonly kvCache?: KvCacheKind;
   /** How keys and values of past tokens are kept: `f16` (default), or codes of 8 or 4 bits in a half or a quarter of the memory. */
   readonly kvCache?: KvCacheKind;
   /** Debug: a layer that every pass holds against the float64 reference; a reply then fails with LayerCheckError where they differ. */
