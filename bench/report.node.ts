@@ -24,7 +24,8 @@ const summaryTitles: Readonly<Record<keyof AdapterFigures, string>> = {
   prefill_2048_tok_s_matrix: 'prefill of 2048 with subgroup matrices, tok/s',
   prefill_vs_fp16: 'prefill against our own fp16, same run, neither with experimental features, ×',
   static_vs_dynamic_step: 'static step against naive dynamic step, 1 token, ×',
-  device_gib_2048: 'device memory at context 2048, GiB',
+  device_gib_2048:
+    'device memory at context 2048, GiB (with an 8-bit cache, embedding and head where measured)',
   dispatches_per_token: 'dispatches per decoded token',
   decode_4000_vs_512: 'decode at context 4000 against 512, ×',
 };

@@ -55,6 +55,15 @@ test('each figure comes from the newest run that has it, quotients from one and 
   });
 });
 
+test('device memory is that of the options that save it, where they were measured', () => {
+  const figureOf = (name: string, gib: number) =>
+    figure(`decode/llama-2-7b/${name}/memory/total-2048`, gib * 2 ** 30);
+  const plain = suite('decode', [figureOf('mergequant-a4', 5)]);
+  const compact = suite('decode', [figureOf('mergequant-a4-kv8-e8-c256', 4)]);
+  expect(adapterFigures([benchFile([plain])]).device_gib_2048).toBe(5);
+  expect(adapterFigures([benchFile([plain]), benchFile([compact])]).device_gib_2048).toBe(4);
+});
+
 test('prefill with and without subgroup matrices are told apart', () => {
   const core = benchFile([suite('decode', [figure(at(2048, 'prefill'), 5000)])]);
   const matrix = benchFile([suite('decode', [figure(at(2048, 'prefill'), 12_000)])], {
