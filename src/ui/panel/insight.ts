@@ -60,8 +60,8 @@ function exact(value: number) {
   return { value, least: value, most: value };
 }
 
-/** The two pictures of an artifact; none for one without merged norms. */
-export function insightViews({ name, alpha, sites, ratios }: ArtifactInsight): View[] {
+/** The pictures of an artifact; none for one without merged norms. */
+export function insightViews({ name, scheme, alpha, sites, ratios }: ArtifactInsight): View[] {
   if (sites.length === 0) return [];
   const summaries = sites.map((site) => ({ ...site, ...summarizeSite(site) }));
   const label = ({ layer, site }: SiteScales) => `layer ${layer}, ${site}`;
@@ -116,6 +116,30 @@ export function insightViews({ name, alpha, sites, ratios }: ArtifactInsight): V
         ...bars.map(({ value }) => numberText(value)),
       ]),
       chart: { title: 'Channels by step', unit: 'log₁₀(1 + count)', series, groups: stepHistogram(sites) },
+    },
+    ...(scheme === 'mergequant' ? ratioViews(name, ratios) : []), // elsewhere these are no ratios
+  ];
+}
+
+/** How much of a token's range the per-token quantizers of o and down keep, by layer. */
+function ratioViews(name: string, ratios: ArtifactInsight['ratios']): View[] {
+  if (ratios.length === 0) return [];
+  return [
+    {
+      ...{ id: 'insight-ratios', suite: 'demo', title: `${name}: clip ratios of o and down`, timeline: null },
+      statements: ['1 keeps a token’s largest value; less gives it up for finer steps of all others.'],
+      header: ['layer', 'o', 'down'],
+      rows: ratios.map(({ o, down }, layer) => [String(layer), numberText(o), numberText(down)]),
+      chart: {
+        ...{ title: 'Clip ratio', unit: '× the largest value', series: ['o', 'down'] },
+        groups: ratios.map(({ o, down }, layer) => ({
+          label: `layer ${layer}`,
+          bars: [
+            { series: 'o', ...exact(o) },
+            { series: 'down', ...exact(down) },
+          ],
+        })),
+      },
     },
   ];
 }

@@ -38,13 +38,15 @@ describe('insight', () => {
     expect(summarizeSite(site)).toEqual({ added: 1, split: 1, pruned: 1, peakBefore: 2, peakAfter: 1 });
   });
 
-  test('a table row for each norm', () => {
+  test('a table row for each norm, clip ratios by layer', () => {
     const insight = {
       ...{ name: 'Tiny', scheme: 'mergequant', alpha: 5, hiddenSize: 4 },
       ratios: [{ o: 0.9, down: 0.8 }],
       sites: [site],
     };
-    const [peaks] = insightViews(insight);
+    const [peaks, , clips] = insightViews(insight);
+    expect(clips!.rows).toEqual([['0', '0.9', '0.8']]);
+    expect(insightViews({ ...insight, scheme: 'mergequant-static' })).toHaveLength(2);
     expect(peaks!.rows).toEqual([['layer 0, attn', '1', '1', '1', '2', '1', '0.9', '–']]);
     expect(insightViews({ ...insight, sites: [] })).toEqual([]);
   });
