@@ -163,9 +163,11 @@ describe('the trainable block', () => {
           data.set(before);
           return value;
         };
-        const h = 0.02;
+        // The loss changes by 4e-5, a thousand times its error in float32; a steep gradient takes a short step, on which few
+        // weights cross a clamp.
+        const h = Math.min(0.02, 2e-5 / length);
         const slope = ((await at(h)) - (await at(-h))) / (2 * h);
-        expect(Math.abs(slope / length - 1), `${key}: ${slope} for ${length}`).toBeLessThan(0.02); // h² terms and float32 losses
+        expect(Math.abs(slope / length - 1), `${key}: ${slope} for ${length}`).toBeLessThan(0.005); // h² terms and float32 losses
       }
     },
   );
