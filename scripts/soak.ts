@@ -204,9 +204,21 @@ class Soak {
     if (error?.name !== 'ContextFullError') this.problems.push(`a prompt too long gave ${error}`);
   }
 
+  /** Destroys the device behind its next `submits`th submit: in the middle of a reply, however fast that is. */
+  #destroyWithin(submits: number): void {
+    const device = this.device!;
+    const submit = device.queue.submit.bind(device.queue);
+    let left = submits;
+    device.queue.submit = (buffers) => {
+      submit(buffers);
+      if (--left === 0) device.destroy();
+    };
+  }
+
   async #loseDevice(): Promise<void> {
     this.counts.lostDevices++;
-    const error = await this.#ask(prompts[1]!, () => this.device!.destroy()).catch((failure) => failure);
+    this.#destroyWithin(3);
+    const error = await this.#ask(prompts[1]!).catch((failure) => failure);
     if (error?.name !== 'DeviceLostError') this.problems.push(`a lost device gave ${error}`);
     await this.#tested!.load();
     await this.#compare();

@@ -51,7 +51,7 @@ describe('a GPU that computes wrongly is found out', () => {
 
 test.each([
   ['the step of a row is half of what it must be', /1\.0 \/ step,/g, '2.0 / step,'],
-  ['minima are forgotten', /piece\.o \+= minima/g, 'piece.o += 0.0 * minima'],
+  ['minima are forgotten', /added\.minima \+= weighted_minima/g, 'added.minima += 0.0 * weighted_minima'],
   ['elements of a word are swapped', /vec4u\(0u, 8u, 16u, 24u\)/g, 'vec4u(8u, 0u, 16u, 24u)'],
 ])('an 8-bit cache that is wrong is found out: %s', async (_, from, to) => {
   const { gpu, changed } = await openGpuWithBug(from, to);
