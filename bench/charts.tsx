@@ -15,7 +15,7 @@ export const seriesColours = [
 ];
 
 const width = 720;
-const labelWidth = 190;
+const labelWidth = 205;
 const valueWidth = 110;
 const barHeight = 14;
 const groupGap = 10;

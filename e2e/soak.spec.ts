@@ -9,7 +9,7 @@ import { beforeWorker, countBuffers, damageStored, liveBuffers, open, test } fro
 import { ask, expectReady, lastReply, setNumber } from './support';
 import type { TinyArtifact } from './tiny-artifact';
 
-const replies = Number(process.env.SOAK_REPLIES ?? 20);
+const replies = Number(process.env.SOAK_REPLIES ?? 12);
 const next = random(Number(process.env.SOAK_SEED ?? 1));
 const pick = <T>(list: readonly T[]): T => list[Math.floor(next() * list.length)]!;
 const prompts = ['Hello', 'The weather in Chicago', 'Tell me a story about 1234 tables.'];

@@ -5,6 +5,7 @@
  */
 export type { LoadProgress, ModelInfo, SelfTestReport } from '../../workers/protocol';
 export { RemoteError } from '../../workers/protocol';
+export type { DraftStats } from '../engine/drafted-decode';
 export type { LayerCheckReport } from '../engine/layer-check';
 export type { FinishReason, ReplyStats, SamplingOptions } from '../engine/types';
 export type { KvCacheKind } from '../format/kv-cache';

@@ -51,13 +51,16 @@ const few = every.filter(([name]) => name === 'fp16' || name === 'mergequant');
 
 describe.each(capabilitySets)('a layer that computes rightly, with $name', async ({ options }) => {
   const gpu = await openNodeGpu(options);
-  test.each(options.without ? few : every)('%s: within its bound', async (_, layout, layer) => {
-    const report = await run(gpu, layout, layer);
-    // two prefill passes, and a decode pass for each token but the last
-    expect(report).toMatchObject({ layer, passes: 7 });
-    expect(report.largestError).toBeGreaterThan(0);
-    expect(report.largestError).toBeLessThanOrEqual(report.allowed);
-  });
+  test.each(options.without || options.software ? few : every)(
+    '%s: within its bound',
+    async (_, layout, layer) => {
+      const report = await run(gpu, layout, layer);
+      // two prefill passes, and a decode pass for each token but the last
+      expect(report).toMatchObject({ layer, passes: 7 });
+      expect(report.largestError).toBeGreaterThan(0);
+      expect(report.largestError).toBeLessThanOrEqual(report.allowed);
+    },
+  );
 });
 
 describe('a layer that computes wrongly ends the reply', async () => {
