@@ -299,6 +299,7 @@ export class EngineHost {
       gpuBytes: engine.memory,
       adapter: session.gpu.adapter,
       selfTest,
+      provenance: manifest.provenance,
       samplingDefaults: samplingDefaults(files.tokenizerFiles.get('generation_config.json')),
     };
   }

@@ -68,6 +68,8 @@ export interface ModelInfo {
   readonly adapter: AdapterSummary;
   /** How this GPU did against the reference. */
   readonly selfTest: SelfTestReport;
+  /** What the manifest says about the making of the artifact; free in form. */
+  readonly provenance: Readonly<Record<string, unknown>>;
   /** What the model's generation_config.json says about sampling. */
   readonly samplingDefaults: Partial<SamplingOptions>;
 }

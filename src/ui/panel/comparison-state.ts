@@ -1,7 +1,6 @@
 /** Side-by-side replies of two models: which, to what, and what they said. */
 import { signal } from '@preact/signals';
 import { EngineClient } from '../../api/client';
-import { parseManifestText } from '../../storage/manifest-text';
 import { baseSettings } from '../state/settings';
 import { findModels, models } from './panel-models';
 import { measuredText, type ReplyToken } from './reply-comparison';
@@ -96,10 +95,5 @@ async function replyOf(
     () => undefined,
   );
   const tokens = (reply.logprobs ?? []).map(({ bytes, logprob }) => ({ bytes: bytes ?? [], logprob }));
-  return { name: info.name, measured: await measuredOf(url), tokens };
-}
-
-async function measuredOf(url: string): Promise<string | null> {
-  const response = await fetch(new URL('manifest.json', url));
-  return response.ok ? measuredText(parseManifestText(await response.text())) : null;
+  return { name: info.name, measured: measuredText(info), tokens };
 }
