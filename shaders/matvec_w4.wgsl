@@ -7,7 +7,7 @@
 // A workgroup owns WORKGROUP / LANES rows. Lane l of a row owns its 16-byte pieces l, l + LANES, ...; UNROLL (1, 2 or 4)
 // of them are loaded before the first is used, because one load in flight per lane reaches less than half of a fast
 // memory's bandwidth. A binary tree in workgroup memory adds the lanes. The grid's z is the token, x and y fold the rows.
-// Preceded by w4_dot.wgsl. Preconditions: K' is a multiple of 32; LANES and WORKGROUP are powers of two, LANES <= WORKGROUP.
+// Preceded by w4_dot.wgsl and w4_store.wgsl. Preconditions: K' is a multiple of 32; LANES and WORKGROUP are powers of two, LANES <= WORKGROUP.
 
 struct Params {
   K_pieces: u32, // K' / 32
@@ -73,20 +73,6 @@ fn dot_share(t: u32, row: u32, lane: u32, stride: u32) -> i32 {
     acc += dot_piece(weight[weights + i], activations + i);
   }
   return acc;
-}
-
-/// The same expression in every int4 product, so that all of them give the same bits.
-fn store(t: u32, n: u32, acc: i32) {
-  let token = qmeta[t];
-  let at = t * params.N + n;
-  var value = f32(acc - 8 * bitcast<i32>(token.y)) * (scale[n] * bitcast<f32>(token.x));
-  if (HAS_BIAS) {
-    value += bias[n];
-  }
-  if (ACCUMULATE) {
-    value += y[at];
-  }
-  y[at] = value;
 }
 
 @compute @workgroup_size(WORKGROUP)

@@ -8,7 +8,7 @@
 // TOKENS before the next one; the grid's z is the group. Two rows share what they fetch of the activations. Where a group
 // has fewer tokens, its last one is counted again and not stored: no branches, so that loads are in flight together.
 // Preconditions: K' is a multiple of 32; WORKGROUP is a power of two, no smaller than a subgroup; invocations form
-// subgroups in the order of their local index.
+// subgroups in the order of their local index. Preceded by w4_store.wgsl.
 
 struct Params {
   K_pieces: u32, // K' / 32
@@ -47,20 +47,6 @@ fn add_products(acc: i32, lows: vec4u, highs: vec4u, first: vec4u, second: vec4u
   let b = dot4I8Packed(first.w, highs.y) + (dot4I8Packed(first.z, lows.y) + a);
   let c = dot4I8Packed(second.y, highs.z) + (dot4I8Packed(second.x, lows.z) + b);
   return dot4I8Packed(second.w, highs.w) + (dot4I8Packed(second.z, lows.w) + c);
-}
-
-/// The same expression in every int4 product, so that all of them give the same bits.
-fn store(t: u32, n: u32, acc: i32) {
-  let token = qmeta[t];
-  let at = t * params.N + n;
-  var value = f32(acc - 8 * bitcast<i32>(token.y)) * (scale[n] * bitcast<f32>(token.x));
-  if (HAS_BIAS) {
-    value += bias[n];
-  }
-  if (ACCUMULATE) {
-    value += y[at];
-  }
-  y[at] = value;
 }
 
 @compute @workgroup_size(WORKGROUP)

@@ -9,7 +9,7 @@
 // Where a row has no such piece its last one is loaded again and counts as zeros: no branches, so that all loads are in
 // flight together, and no rest that waits for memory once more.
 // The grid's z is the token; its x and y cover the rows, and a loop takes up what is left when subgroups are wider than
-// the grid was computed for. Preceded by w4_dot.wgsl.
+// the grid was computed for. Preceded by w4_dot.wgsl and w4_store.wgsl.
 // Preconditions: K' is a multiple of 32; WORKGROUP is a power of two; invocations form
 // subgroups in the order of their local index.
 
@@ -57,20 +57,6 @@ fn dot_share(t: u32, row: u32, lane: u32, stride: u32) -> i32 {
     }
   }
   return acc;
-}
-
-/// The same expression in every int4 product, so that all of them give the same bits.
-fn store(t: u32, n: u32, acc: i32) {
-  let token = qmeta[t];
-  let at = t * params.N + n;
-  var value = f32(acc - 8 * bitcast<i32>(token.y)) * (scale[n] * bitcast<f32>(token.x));
-  if (HAS_BIAS) {
-    value += bias[n];
-  }
-  if (ACCUMULATE) {
-    value += y[at];
-  }
-  y[at] = value;
 }
 
 @compute @workgroup_size(WORKGROUP)

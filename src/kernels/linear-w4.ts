@@ -2,6 +2,7 @@ import matvecSource from '../../shaders/matvec_w4.wgsl?raw';
 import fewSource from '../../shaders/matvec_w4_few.wgsl?raw';
 import matvecSubgroupSource from '../../shaders/matvec_w4_sg.wgsl?raw';
 import dotSource from '../../shaders/w4_dot.wgsl?raw';
+import storeSource from '../../shaders/w4_store.wgsl?raw';
 import type { GpuMemory } from '../gpu/arena';
 import { matmulW4 } from './matmul-w4';
 import { foldGrid, type KernelContext, makeOp, type Op, type OpSpec, requireShape } from './op';
@@ -115,7 +116,7 @@ function vectorOrFew(context: KernelContext, args: LinearW4Args): Variant {
   const [x, y] = foldGrid(Math.ceil((args.rows * subgroupMaxSize) / (2 * threads)));
   return {
     label: 'matvec_w4_few',
-    source: fewSource,
+    source: `${storeSource}\n${fewSource}`,
     enables: ['subgroups'],
     constants: { WORKGROUP: threads, UNROLL: 2, TOKENS: groupTokens },
     grid: (numTokens) => [x, y, Math.ceil(numTokens / groupTokens)],
@@ -149,7 +150,7 @@ function vectorVariant(context: KernelContext, args: LinearW4Args): Variant {
   const [x, y] = foldGrid(Math.ceil(args.rows / rowsPerGroup));
   return {
     label,
-    source: `${dotSource}\n${inSubgroups ? matvecSubgroupSource : matvecSource}`,
+    source: `${dotSource}\n${storeSource}\n${inSubgroups ? matvecSubgroupSource : matvecSource}`,
     enables: inSubgroups ? ['subgroups'] : [],
     constants: { WORKGROUP: threads, UNROLL: unroll, ...(inSubgroups ? {} : { LANES: lanes }) },
     grid: (numTokens) => [x, y, numTokens],
