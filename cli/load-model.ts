@@ -2,7 +2,8 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Engine, type EngineOptions } from '../src/engine/engine';
+import { Engine } from '../src/engine/engine';
+import type { EngineOptions } from '../src/engine/options';
 import { FormatError } from '../src/format/errors';
 import { f32ToF16Bits } from '../src/format/half';
 import type { Manifest } from '../src/format/manifest';

@@ -3,7 +3,8 @@ import { tinyLayout } from '../format/manifest-fixture';
 import { openNodeGpu } from '../gpu/node';
 import { stoppedWord } from '../kernels/persistent-token';
 import { randomModel, uploadModel } from '../model/reference-model';
-import { Engine, type EngineOptions } from './engine';
+import { Engine } from './engine';
+import type { EngineOptions } from './options';
 import { greedy } from './types';
 
 const layout = tinyLayout('mergequant-static');

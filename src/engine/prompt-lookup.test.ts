@@ -5,8 +5,9 @@ import { openNodeGpu } from '../gpu/node';
 import { randomModel, uploadModel } from '../model/reference-model';
 import { mostVerified } from './draft-verifier';
 import { draftedDecode } from './drafted-decode';
-import { Engine, type EngineOptions } from './engine';
+import { Engine } from './engine';
 import { InvalidRequestError } from './errors';
+import type { EngineOptions } from './options';
 import { acceptedTokens, draftTokens } from './prompt-lookup';
 import { greedy, type ReplyStats } from './types';
 

@@ -1,0 +1,61 @@
+/** What an engine is made with, checked and filled in. */
+import type { KvCacheKind } from '../format/kv-cache';
+import { chunkTokensFor } from '../format/memory-plan';
+import type { Gpu } from '../gpu/gpu';
+import type { PersistentTuning } from '../kernels/persistent-token';
+import type { ModelWeights } from '../model/weights';
+import { mostVerified } from './draft-verifier';
+import { InvalidRequestError } from './errors';
+import { firstPassTokens } from './prefill';
+
+export interface EngineOptions {
+  /** Tokens the KV cache holds; the model's own maximum when left out. */
+  readonly contextLength?: number;
+  /** Prompt tokens of the largest prefill pass; what suits the device when left out. */
+  readonly chunkTokens?: number;
+  /** How keys and values are kept: `int8` and `int4` take a half and a quarter of the memory of `f16`, the default. */
+  readonly kvCache?: KvCacheKind;
+  /**
+   * Decode in one dispatch a token where the model's weights are packed ({@link WeightsLoader.create}), the GPU can, and the
+   * results are those of the ordinary kernels; `Engine.persistent` says whether. Tuning is for tests and benchmarks.
+   */
+  readonly persistentDecode?: boolean | PersistentTuning;
+  /**
+   * Tokens drafted at most for one pass of greedy decoding from what the text holds already, 0 to 7; 0, the default, is off.
+   * The same tokens either way. An experiment: see docs/LOG.md.
+   */
+  readonly promptLookup?: number;
+}
+
+/** {@link EngineOptions} without gaps. */
+export interface ResolvedOptions {
+  readonly contextLength: number;
+  readonly chunkTokens: number;
+  readonly kvCache: KvCacheKind;
+  /** Null where the whole-token kernel was not asked for. */
+  readonly persistentDecode: PersistentTuning | null;
+  readonly promptLookup: number;
+}
+
+/** @throws InvalidRequestError for a draft length out of range, and when a layer is to be checked behind a cache with codes */
+export function resolveOptions(gpu: Gpu, weights: ModelWeights, options: EngineOptions): ResolvedOptions {
+  const { kvCache = 'f16', promptLookup = 0, persistentDecode = false } = options;
+  if (weights.checked && kvCache !== 'f16') {
+    throw new InvalidRequestError(`the layer check reads a KV cache of kind f16, got ${kvCache}`);
+  }
+  if (!Number.isInteger(promptLookup) || promptLookup < 0 || promptLookup >= mostVerified) {
+    throw new InvalidRequestError(
+      `promptLookup: expected 0 to ${mostVerified - 1} tokens, got ${promptLookup}`,
+    );
+  }
+  const contextLength = options.contextLength ?? weights.layout.config.maxPositionEmbeddings;
+  const { caps, device } = gpu;
+  const most = caps.software ? firstPassTokens : chunkTokensFor(device.limits.maxStorageBufferBindingSize);
+  return {
+    contextLength,
+    chunkTokens: Math.min(options.chunkTokens ?? most, contextLength),
+    kvCache,
+    persistentDecode: persistentDecode === true ? {} : persistentDecode || null,
+    promptLookup,
+  };
+}

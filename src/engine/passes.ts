@@ -1,0 +1,45 @@
+/** The operations of every kind of pass over one model. */
+import { argmax } from '../kernels/argmax';
+import type { KernelContext, Op } from '../kernels/op';
+import { sample } from '../kernels/sample';
+import { buildHead, buildLayers } from '../model/forward';
+import {
+  buildDecodeLayers,
+  buildLongDecodeLayers,
+  canFuseDecode,
+  longContextFrom,
+} from '../model/forward-decode';
+import type { Scratch } from '../model/scratch';
+import type { ModelWeights } from '../model/weights';
+import type { DrawArgs } from './sampler';
+
+/** Built once per model. */
+export interface Passes {
+  readonly prefill: readonly Op[];
+  readonly decode: readonly Op[];
+  /** The same for positions from {@link longContextFrom}; null where `decode` is for all. */
+  readonly longDecode: readonly Op[] | null;
+  readonly head: readonly Op[];
+  readonly greedy: readonly Op[];
+  readonly sampled: readonly Op[];
+}
+
+/** @throws ShaderError */
+export async function buildPasses(
+  context: KernelContext,
+  weights: ModelWeights,
+  scratch: Scratch,
+  draw: DrawArgs,
+): Promise<Passes> {
+  const fuses = canFuseDecode(context.gpu, weights, scratch);
+  const [prefill, decode, head, greedy, sampled] = await Promise.all([
+    buildLayers(context, weights, scratch, 'matrix'),
+    fuses ? buildDecodeLayers(context, weights, scratch) : buildLayers(context, weights, scratch, 'vector'),
+    buildHead(context, weights, scratch),
+    argmax(context, draw),
+    sample(context, draw),
+  ]);
+  const isLong = fuses && scratch.contextLength > longContextFrom;
+  const longDecode = isLong ? await buildLongDecodeLayers(context, weights, scratch, decode) : null;
+  return { prefill, decode, longDecode, head, greedy, sampled };
+}
