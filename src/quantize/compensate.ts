@@ -131,19 +131,47 @@ function compile(shape: BlockShape, options: AdamOptions) {
 
 type Compiled = ReturnType<typeof compile>;
 
+/** Steps whose loss has not come back yet: the next one is put together while the device works. Each keeps its arrays alive. */
+const stepsInFlight = 2;
+
+/** Adds up scalars that a device is still working on, at most `limit` at a time. */
+class InFlight {
+  readonly #pending: Promise<ArrayLike<number>>[] = [];
+  #sum = 0;
+
+  constructor(readonly limit: number) {}
+
+  /** Starts reading `value`, which is consumed; waits while too many are on their way. */
+  async add(value: np.Array): Promise<void> {
+    this.#pending.push(value.data() as Promise<Float32Array>);
+    if (this.#pending.length > this.limit) await this.#takeOldest();
+  }
+
+  /** The sum since the last call. */
+  async takeSum(): Promise<number> {
+    while (this.#pending.length > 0) await this.#takeOldest();
+    const sum = this.#sum;
+    this.#sum = 0;
+    return sum;
+  }
+
+  async #takeOldest(): Promise<void> {
+    this.#sum += (await this.#pending.shift()!)[0]!;
+  }
+}
+
 async function meanLoss(
   compiled: Compiled,
   parameters: Parameters,
   constants: BlockArrays,
   batches: readonly Batch[],
 ): Promise<number> {
-  let sum = 0;
+  const losses = new InFlight(stepsInFlight);
   for (const batch of batches) {
-    const value = compiled.loss(tree.ref(parameters), tree.ref(constants), tree.ref(batch));
-    sum += ((await value.data()) as Float32Array)[0]!;
+    await losses.add(compiled.loss(tree.ref(parameters), tree.ref(constants), tree.ref(batch)));
     await setImmediate();
   }
-  return sum / batches.length;
+  return (await losses.takeSum()) / batches.length;
 }
 
 /** Fisher–Yates on the batch numbers. */
@@ -171,18 +199,18 @@ async function train(
   let parameters = start;
   let state = adamState(start);
   let step = 0;
+  const losses = new InFlight(stepsInFlight);
   for (let epoch = 1; epoch <= options.epochs; epoch++) {
-    let sum = 0;
     for (const i of shuffled(batches.length, random)) {
       const rate = options.rate * 0.5 * (1 + Math.cos((Math.PI * step) / total));
       step++;
       const schedule = adamSchedule(rate, step, adam);
       const next = compiled.step(parameters, state, tree.ref(constants), tree.ref(batches[i]!), schedule);
       ({ parameters, state } = next);
-      sum += ((await next.value.data()) as Float32Array)[0]!;
+      await losses.add(next.value);
       await setImmediate();
     }
-    onEpoch(epoch, options.epochs, sum / batches.length / before);
+    onEpoch(epoch, options.epochs, (await losses.takeSum()) / batches.length / before);
   }
   tree.dispose(state);
   return parameters;
