@@ -1,11 +1,15 @@
-/** A model's weights on the GPU, and the loader that fills them tensor by tensor. */
-
+/** A model's weights on the GPU. */
 import type { WeightBits } from '../format/scheme';
 import type { ModelLayout } from '../format/tensors';
 import type { WeightGrid } from '../format/weight-grid';
 import type { BufferArena, GpuMemory } from '../gpu/arena';
 import type { MatrixDtype } from '../kernels/dense-layout';
 import type { LayerTensors } from './layer-tensors';
+
+/** A tensor that the model has no place for, came twice, has the wrong size, or never came. */
+export class WeightsError extends Error {
+  override readonly name = 'WeightsError';
+}
 
 /** Rows `rowStart` to `rowStart + rows` of a matrix, in a buffer that the GPU can bind whole. */
 export interface RowBlock {
