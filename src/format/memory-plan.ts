@@ -1,22 +1,19 @@
 /** What a model will take: files to download, bytes on the GPU by buffer, and the largest binding. */
 import type { LlamaConfig } from './config';
 import { FormatError } from './errors';
-import { type KvCacheKind, kvCacheBytes, kvScalesBytes } from './kv-cache';
+import type { KvCacheKind } from './kv-cache';
 import type { DenseDtype, QuantSpec } from './manifest';
+import {
+  cacheBuffers,
+  type PlanBuffer,
+  type PlanCategory,
+  scratchBuffers,
+  weightBuffers,
+} from './plan-buffers';
 import { buildSafetensorsHeader } from './safetensors';
 import { type ActBits, type ReconstructMode, type SchemeName, schemeModes, type WeightBits } from './scheme';
 import { assignShards, defaultMaxTensorBytes } from './shards';
-import {
-  dtypeBytes,
-  linearInputs,
-  type ModelLayout,
-  paddedInputs,
-  qkvRows,
-  storedTensors,
-  type TensorSpec,
-  tensorBytes,
-  tensorSpecs,
-} from './tensors';
+import { type ModelLayout, paddedInputs, storedTensors, tensorBytes, tensorSpecs } from './tensors';
 import type { WeightGrid } from './weight-grid';
 
 export interface PlanOptions {
@@ -45,19 +42,6 @@ export interface PlanOptions {
   readonly chunkTokens?: number;
   /** Weights with more bytes than this are split by rows; default 128 MiB, what every WebGPU device binds. */
   readonly bindingBytes?: number;
-}
-
-export type PlanCategory = 'weights' | 'embeddings' | 'kv-cache' | 'scratch';
-
-/** Buffers of one kind, equal or nearly equal in every layer. */
-export interface PlanBuffer {
-  /** Layers are written as `*`. */
-  readonly label: string;
-  readonly category: PlanCategory;
-  /** Number of buffers, row blocks included. */
-  readonly count: number;
-  readonly largestBytes: number;
-  readonly totalBytes: number;
 }
 
 export interface DeviceLimits {
@@ -90,14 +74,14 @@ export interface MemoryPlan {
 
 const MiB = 2 ** 20;
 const defaultChunkTokens = 256;
+const defaultBindingBytes = 128 * MiB;
+/** Columns that splitting strong channels adds, as part of D: the upper end of what is expected. */
+const assumedGrowth = 0.015;
 
 /** Prompt tokens of the largest prefill pass on a device that can bind `bindingBytes`: large GPUs fill up with more. */
 export function chunkTokensFor(bindingBytes: number): number {
   return bindingBytes >= 2 ** 30 ? 1024 : defaultChunkTokens;
 }
-const defaultBindingBytes = 128 * MiB;
-/** Columns that splitting strong channels adds, as part of D: the upper end of what is expected. */
-const assumedGrowth = 0.015;
 
 /** WebGPU's guaranteed limits, and what adapters were seen to offer in Chromium. */
 export const knownLimits: readonly DeviceLimits[] = [
@@ -209,87 +193,6 @@ function planFiles(layout: ModelLayout): MemoryPlan['files'] {
     return buildSafetensorsHeader(entries).length + shard.reduce((sum, tensor) => sum + tensor.bytes, 0);
   });
   return { shards: shards.length, tensors: tensors.length, downloadBytes: bytes.reduce((a, b) => a + b, 0) };
-}
-
-/** Rows of float matrices are padded to 16 bytes on the GPU. */
-function gpuRowBytes({ dtype, shape }: TensorSpec): number {
-  const inputs = shape[1] ?? 1;
-  const isDense = shape.length === 2 && dtype !== 'U32';
-  return isDense ? Math.ceil((inputs * dtypeBytes[dtype]) / 16) * 16 : inputs * dtypeBytes[dtype];
-}
-
-/** Buffer sizes are multiples of 16. */
-function bufferBytes(bytes: number): number {
-  return Math.max(16, Math.ceil(bytes / 16) * 16);
-}
-
-function weightBuffers(layout: ModelLayout, bindingBytes: number): PlanBuffer[] {
-  const groups = new Map<string, PlanBuffer>();
-  for (const spec of tensorSpecs(layout)) {
-    if (spec.name.endsWith('_norm.offset')) continue; // shares a word with its gather index
-    const label = spec.name.replace(/^layers\.\d+\./, 'layers.*.');
-    const rowBytes = gpuRowBytes(spec);
-    const rows = spec.shape[0]!;
-    const rowsPerBlock = Math.max(1, Math.floor(bindingBytes / rowBytes));
-    const blocks = Math.ceil(rows / rowsPerBlock);
-    const full = bufferBytes(Math.min(rows, rowsPerBlock) * rowBytes);
-    const last = bufferBytes((rows - (blocks - 1) * rowsPerBlock) * rowBytes);
-    const earlier = groups.get(label);
-    groups.set(label, {
-      label,
-      category: /^(embed|head)\./.test(label) ? 'embeddings' : 'weights',
-      count: (earlier?.count ?? 0) + blocks,
-      largestBytes: Math.max(earlier?.largestBytes ?? 0, full),
-      totalBytes: (earlier?.totalBytes ?? 0) + (blocks - 1) * full + last,
-    });
-  }
-  return [...groups.values()];
-}
-
-/** Keys and values of each layer, and steps and minima of both where they are codes. */
-function cacheBuffers(config: LlamaConfig, contextLength: number, kind: KvCacheKind): PlanBuffer[] {
-  const bytes = { keys: kvCacheBytes(config, contextLength, kind), values: 0, kv_scales: 0 };
-  bytes.values = bytes.keys;
-  bytes.kv_scales = kvScalesBytes(config, contextLength, kind);
-  return Object.entries(bytes)
-    .filter(([, count]) => count > 0)
-    .map(([name, count]) => ({
-      label: `layers.*.${name}`,
-      category: 'kv-cache',
-      count: config.numLayers,
-      largestBytes: bufferBytes(count),
-      totalBytes: bufferBytes(count) * config.numLayers,
-    }));
-}
-
-/** What one pass over a chunk of T tokens works in. */
-function scratchBuffers(layout: ModelLayout, contextLength: number, T: number): PlanBuffer[] {
-  const { config } = layout;
-  const { hiddenSize: D, intermediateSize: F, numHeads, headDim, vocabSize } = config;
-  const pieceKeys = headDim <= 64 && contextLength <= 1024 ? 64 : 256; // of one workgroup of decode's attention
-  const words: Record<string, number> = {
-    ids: T,
-    x: T * D,
-    attended: T * Math.max(D, numHeads * headDim), // and the plain norm's output
-    qkv: T * Math.max(qkvRows(config), F), // and the FFN's activations
-    gate_up: (layout.quant && !layout.quant.hadamard && !layout.quant.weightGrid ? 1 : T) * 2 * F,
-    q: (T * largestInputs(layout)) / 4, // 8-bit lanes
-    qmeta: 2 * T,
-    partials: numHeads * Math.ceil(contextLength / pieceKeys) * (4 * Math.ceil(headDim / 4) + 4), // one token's
-    rope: contextLength * headDim,
-    last_normed: D,
-    logits: vocabSize,
-  };
-  return Object.entries(words).map(([label, count]) => {
-    const bytes = bufferBytes(4 * count);
-    return { label, category: 'scratch', count: 1, largestBytes: bytes, totalBytes: bytes };
-  });
-}
-
-/** Largest K' among the quantized linears; 0 without them. */
-function largestInputs(layout: ModelLayout): number {
-  const bits = layout.quant?.weightBits ?? 4;
-  return Math.max(0, ...tensorSpecs(layout).map((spec) => linearInputs(spec, bits) ?? 0));
 }
 
 function categoryBytes(buffers: readonly PlanBuffer[]): Record<PlanCategory, number> {
