@@ -1,19 +1,15 @@
 /** The engine behind the worker's protocol: loads one model at a time, chats with it, stops when told. */
-import { TextGenerator } from '../src/chat/text-generator';
-import { Engine } from '../src/engine/engine';
 import { EngineBusyError, InvalidRequestError } from '../src/engine/errors';
-import { crossCheck, SelfTestError, selfTest } from '../src/engine/self-test';
+import { SelfTestError, selfTest } from '../src/engine/self-test';
 import { WebGpuUnavailableError } from '../src/gpu/gpu';
-import { WeightsLoader } from '../src/model/weights-loader';
-import { type ArtifactProgress, type LoadedFiles, loadArtifact } from '../src/storage/load-artifact';
 import { type OpenArtifact, openArtifact, type StorageEnvironment } from '../src/storage/open-artifact';
 import { PauseGate } from '../src/storage/pause';
 import { storeFolder } from '../src/storage/store-folder';
 import { deleteStoredModel, listStoredModels } from '../src/storage/stored-models';
-import { ChatTokenizer } from '../src/tokenizer/chat-tokenizer';
 import { DeltaBatcher } from './delta-batcher';
-import { checkLimits, type WantedCache, withShorterContext } from './fit';
+import { checkLimits, withShorterContext } from './fit';
 import { GpuSession } from './gpu-session';
+import { type LoadedModel, loadModel, type WantedModel } from './model-loader';
 import type {
   FolderProgress,
   FolderRequest,
@@ -26,8 +22,7 @@ import type {
   WireChatRequest,
   WireReply,
 } from './protocol';
-import { samplingDefaults } from './sampling-defaults';
-import { type ThreadLike, TokenizerThread } from './tokenizer-thread';
+import type { ThreadLike } from './tokenizer-thread';
 
 /** Everything outside the host. */
 export interface HostEnvironment {
@@ -37,18 +32,6 @@ export interface HostEnvironment {
   readonly storage: StorageEnvironment;
   /** Starts a thread for chat templates and tokenizers; without one they run in this one. */
   readonly openTokenizerThread?: () => ThreadLike;
-}
-
-/** How a model is to be loaded. */
-interface WantedModel extends WantedCache {
-  readonly checkLayer: number | null;
-}
-
-interface LoadedModel {
-  readonly info: ModelInfo;
-  readonly engine: Engine;
-  readonly generator: TextGenerator;
-  readonly thread: TokenizerThread | null;
 }
 
 export class EngineHost {
@@ -100,7 +83,9 @@ export class EngineHost {
       const checked = await this.#checkGpu(session, artifact, wanted);
       session = checked.session;
       signal.throwIfAborted();
-      const work = this.#loadModel(session, artifact, wanted, onProgress, signal, checked.report);
+      const { storage, openTokenizerThread } = this.#environment;
+      const job = { session, artifact, wanted, storage, openTokenizerThread, onProgress, signal };
+      const work = loadModel({ ...job, pause: this.#pause, selfTest: checked.report });
       this.#model = await session.guard(work);
       return this.#model.info;
     });
@@ -224,94 +209,6 @@ export class EngineHost {
     return { session, report: { ms: performance.now() - start, plainBecause: this.#plainBecause } };
   }
 
-  async #loadModel(
-    session: GpuSession,
-    artifact: OpenArtifact,
-    wanted: WantedModel,
-    onProgress: (progress: LoadProgress) => void,
-    signal: AbortSignal,
-    report: SelfTestReport,
-  ): Promise<LoadedModel> {
-    const { loader, files } = await this.#fillWeights(session, artifact, wanted, onProgress, signal);
-    const { contextLength, kvCache } = wanted;
-    const artifactBytes = totalBytes(artifact);
-    const done = { doneBytes: artifactBytes, totalBytes: artifactBytes };
-    onProgress({ phase: 'compile', ...done });
-    const weights = await loader.finish();
-    try {
-      const tokenizer = ChatTokenizer.fromFiles(files.tokenizerFiles);
-      const engine = await Engine.create(session.gpu, weights, { contextLength, kvCache });
-      onProgress({ phase: 'self-test', ...done });
-      const start = performance.now();
-      await crossCheck(engine);
-      signal.throwIfAborted();
-      const whole = { ...report, ms: report.ms + performance.now() - start };
-      const info = this.#describe(session, artifact, files, engine, whole);
-      return { info, engine, ...this.#textGenerator(engine, tokenizer, files) };
-    } catch (error) {
-      weights.arena.destroy();
-      throw withShorterContext(error, contextLength, false);
-    }
-  }
-
-  /** Allocates the weights, so that a GPU too small says so before the download, and fills them. */
-  async #fillWeights(
-    session: GpuSession,
-    artifact: OpenArtifact,
-    { contextLength, checkLayer }: WantedModel,
-    onProgress: (progress: LoadProgress) => void,
-    signal: AbortSignal,
-  ): Promise<{ loader: WeightsLoader; files: LoadedFiles }> {
-    const loader = WeightsLoader.create(session.gpu, artifact.manifest, checkLayer);
-    try {
-      await loader.allocated();
-      const sink = {
-        tensor: loader.write.bind(loader),
-        // Bounds what the browser holds on its way to the GPU.
-        shardDone: async () => void (await session.gpu.device.queue.onSubmittedWorkDone()),
-      };
-      const options = { signal, pause: this.#pause, onProgress: throttled(onProgress) };
-      return { loader, files: await loadArtifact(artifact, sink, this.#environment.storage, options) };
-    } catch (error) {
-      loader.destroy();
-      throw withShorterContext(error, contextLength, true);
-    }
-  }
-
-  #describe(
-    session: GpuSession,
-    artifact: OpenArtifact,
-    files: LoadedFiles,
-    engine: Engine,
-    selfTest: SelfTestReport,
-  ): ModelInfo {
-    const { manifest, url } = artifact;
-    return {
-      url,
-      name: manifest.name,
-      scheme: manifest.scheme,
-      actBits: manifest.quant?.actBits ?? null,
-      weightBits: manifest.quant?.weightBits ?? null,
-      contextLength: engine.contextLength,
-      artifactBytes: totalBytes(artifact),
-      networkBytes: files.networkBytes,
-      storageProblem: files.storageProblem,
-      gpuBytes: engine.memory,
-      adapter: session.gpu.adapter,
-      selfTest,
-      provenance: manifest.provenance,
-      samplingDefaults: samplingDefaults(files.tokenizerFiles.get('generation_config.json')),
-    };
-  }
-
-  #textGenerator(engine: Engine, tokenizer: ChatTokenizer, { tokenizerFiles }: LoadedFiles) {
-    const { openTokenizerThread: open } = this.#environment;
-    const generator = new TextGenerator(engine, tokenizer);
-    if (!open) return { generator, thread: null };
-    const thread = new TokenizerThread(tokenizerFiles, open, generator.encodeChat);
-    return { generator: new TextGenerator(engine, tokenizer, thread.encodeChat.bind(thread)), thread };
-  }
-
   #requireModel(): LoadedModel {
     if (!this.#model) throw new InvalidRequestError('no model is loaded');
     return this.#model;
@@ -322,20 +219,4 @@ export class EngineHost {
     this.#model?.thread?.close();
     this.#model = null;
   }
-}
-
-function totalBytes({ manifest }: OpenArtifact): number {
-  return [...manifest.shards, ...manifest.tokenizerFiles].reduce((sum, file) => sum + file.bytes, 0);
-}
-
-/** Passes on every change of phase and otherwise at most twenty reports a second. */
-function throttled(onProgress: (progress: LoadProgress) => void): (progress: ArtifactProgress) => void {
-  let last = { phase: '', atMs: 0 };
-  return (progress) => {
-    const atMs = performance.now();
-    const complete = progress.doneBytes === progress.totalBytes;
-    if (progress.phase === last.phase && atMs - last.atMs < 50 && !complete) return;
-    last = { phase: progress.phase, atMs };
-    onProgress(progress);
-  };
 }
