@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { storageUsage } from '../gpu/arena';
-import { argmax, argmaxPartialsBytes, noToken } from './argmax';
+import { argmax, argmaxPartialsBytes, argmaxRows, noToken } from './argmax';
 import { argmaxRef } from './argmax.ref';
 import { KernelShapeError } from './op';
 import { capabilitySets, KernelBench, normals } from './testing';
@@ -98,5 +98,45 @@ describe.each(capabilitySets)('argmax with $name', async ({ options }) => {
     await expect(argmax(bench, { vocabSize: 100, historyCapacity: 1, ...args })).rejects.toThrow(
       KernelShapeError,
     );
+  });
+});
+
+describe.each(capabilitySets)('argmax of rows with $name', async ({ options }) => {
+  const bench = await KernelBench.open(options);
+
+  /** Ids of the first `numTokens` rows; the buffers hold all of them. */
+  async function choose(rows: readonly Float32Array[], numTokens: number): Promise<Uint32Array> {
+    const vocabSize = rows[0]!.length;
+    const logits = new Float32Array(rows.length * vocabSize);
+    for (const [t, row] of rows.entries()) logits.set(row, t * vocabSize);
+    const step = bench.step(numTokens);
+    const ids = bench.output(numTokens);
+    const op = await argmaxRows(bench, { vocabSize, step, logits: bench.input(logits), ids });
+    await bench.run([op], numTokens);
+    return bench.readOutput(ids, numTokens);
+  }
+
+  test.each([1, 63, 257, 1000])('V=%i: each row its own largest logit, as the reference', async (vocabSize) => {
+    const rows = Array.from({ length: 5 }, (_, seed) => normals(vocabSize, seed, 3));
+    expect([...(await choose(rows, 5))]).toEqual(rows.map((row) => argmaxRef(row)));
+  });
+
+  test('ties, −0, NaN, +∞ and rows of −∞ as in a single row; rows behind the pass stay unwritten', async () => {
+    const ties = new Float32Array(300).fill(-2);
+    for (const i of [299, 270, 41]) ties[i] = 7;
+    const nan = normals(300, 1);
+    nan[299] = Number.NaN;
+    const infinite = normals(300, 2);
+    infinite[64] = Infinity;
+    const zeros = new Float32Array(300).fill(-1);
+    zeros.set([-0, 0], 5);
+    const rows = [ties, nan, zeros, infinite, new Float32Array(300).fill(-Infinity), normals(300, 3)];
+    expect([...(await choose(rows, 5))]).toEqual([41, noToken, 5, noToken, noToken]);
+  });
+
+  test('a buffer of logits that is too small is refused', () => {
+    const small = bench.input(new Uint32Array(4));
+    const args = { step: bench.step(1), logits: small, ids: small };
+    expect(() => argmaxRows(bench, { vocabSize: 100, ...args })).toThrow(KernelShapeError);
   });
 });
