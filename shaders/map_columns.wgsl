@@ -1,6 +1,6 @@
 // Columns gathered, scaled and, with ROUND, made integers:
 //   v = x[t, gather[j]] * scale[j], or x[t, gather[j]] / scale[j] with DIVIDE; 0 where scale[j] is 0
-//   y[t, j] = v, or clamp(round(v) + offset[j], low, high) with ROUND
+//   y[t, j] = v, v + offset[j] with SHIFTED (zero points), or clamp(round(v) + offset[j], low, high) with ROUND
 // With DIFFERENCE y[t, j] = x[t, gather[j]] - scale[j] * (that integer): what rounding loses.
 //
 //   x [T, K] f32, gather [K'] u32, scale and offset [K'] f32  ->  y [T, K'] f32
@@ -19,6 +19,7 @@ struct Params {
 override ROUND: bool = false;
 override DIVIDE: bool = false;
 override DIFFERENCE: bool = false;
+override SHIFTED: bool = false;
 override WORKGROUP: u32 = 256;
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -41,6 +42,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   var result = 0.0;
   if (factor != 0.0) {
     result = select(value * factor, value / factor, DIVIDE);
+    result += select(0.0, offset[j], SHIFTED);
     if (ROUND) {
       result = clamp(round(result) + offset[j], params.low, params.high);
     }

@@ -67,6 +67,7 @@ const quant = v.strictObject({
   reconstruct: v.picklist(reconstructModes),
   alpha: v.nullable(positive),
   hadamard: v.optional(v.nullable(v.strictObject({ downBlock: count })), null),
+  zeroPoints: v.optional(v.literal(true)),
   layers: v.array(layer),
 });
 

@@ -8,7 +8,7 @@ export interface LayerSpec {
   readonly attnInputs: number;
   /** K' of gate,up. */
   readonly mlpInputs: number;
-  /** The attention site's gather carries integer offsets (`segment`). */
+  /** The attention site's gather carries integer offsets (`segment`, zero points). */
   readonly attnOffsets: boolean;
   readonly mlpOffsets: boolean;
   /**
@@ -39,6 +39,8 @@ export interface QuantSpec {
   readonly alpha: number | null;
   /** null without rotations. A manifest without the key is read as null. */
   readonly hadamard: HadamardSpec | null;
+  /** Offsets behind norms are zero points, taken off again by biases of qkv and gate_up (version 2). Left out: they are not. */
+  readonly zeroPoints?: true | undefined;
   readonly layers: readonly LayerSpec[];
 }
 

@@ -73,6 +73,29 @@ test.each([
   expect(() => parseManifest(manifest, 'm')).toThrow(message);
 });
 
+test('zero points bring offsets and two biases, and exclude what they do not fit', () => {
+  const manifest = { ...tinyManifest('mergequant'), version: 2 } as Record<string, unknown>;
+  const quant = manifest.quant as { layers: object[] };
+  Object.assign(quant, { zeroPoints: true });
+  for (const layer of quant.layers) Object.assign(layer, { attnOffsets: true, mlpOffsets: true });
+  const layout = { ...tinyLayout('mergequant'), quant: manifest.quant as Manifest['quant'] };
+  const specs = tensorSpecs(layout);
+  expect(specs.filter(({ name }) => /^layers\.0\..*bias$/.test(name)).map(({ name }) => name)).toEqual([
+    'layers.0.qkv.bias',
+    'layers.0.gate_up.bias',
+  ]);
+  const bytes = storedTensors(specs, layout.maxTensorBytes).reduce((sum, t) => sum + t.bytes, 0);
+  manifest.shards = [{ ...(manifest.shards as FileEntry[])[0]!, bytes: bytes + 100 }];
+  expect(parseManifest(manifest, 'm')).toEqual(manifest);
+  expect(() => parseManifest({ ...manifest, version: 1 }, 'm')).toThrow(
+    /version: expected 2, which quant\.zeroPoints/,
+  );
+  Object.assign(quant, { reconstruct: 'segment', alpha: 5 });
+  expect(() => parseManifest(manifest, 'm')).toThrow(/another than segment with zero points/);
+  const dynamic = withValue(['quant', 'zeroPoints'], true, 'rtn-dynamic');
+  expect(() => parseManifest({ ...dynamic, version: 2 }, 'm')).toThrow(/zeroPoints: expected nothing/);
+});
+
 test('one group for a row that is too long for exact sums is refused', () => {
   const manifest = tinyManifest('mergequant', { groupSize: null });
   Object.assign(manifest.config as object, { intermediateSize: 200_000 });

@@ -98,6 +98,7 @@ function checkQuant(manifest: Manifest, fail: Fail): void {
   }
   checkHadamard(quant, config.intermediateSize, fail);
   checkWeightGrid(manifest, quant, fail);
+  checkZeroPoints(manifest, quant, fail);
   for (let layer = 0; layer < quant.layers.length; layer++) {
     checkSite(quant, layer, 'attn', config.hiddenSize, merged, fail);
     checkSite(quant, layer, 'mlp', config.hiddenSize, merged, fail);
@@ -146,6 +147,20 @@ function checkWeightGrid(manifest: Manifest, { weightBits, weightGrid }: QuantSp
   }
 }
 
+function checkZeroPoints(
+  { version, scheme }: Manifest,
+  { zeroPoints, reconstruct }: QuantSpec,
+  fail: Fail,
+): void {
+  if (!zeroPoints) return;
+  if (version < 2) fail('version', '2, which quant.zeroPoints belongs to', version);
+  if (schemeModes[scheme].norm !== 'static') {
+    fail('quant.zeroPoints', `nothing for the scheme ${scheme}`, zeroPoints);
+  }
+  if (reconstruct === 'segment')
+    fail('quant.reconstruct', 'another than segment with zero points', reconstruct);
+}
+
 function checkSite(
   quant: QuantSpec,
   layer: number,
@@ -163,8 +178,8 @@ function checkSite(
   if (inputs % 32 !== 0 || inputs < 32 || inputs > most) {
     fail(`${at}Inputs`, `a multiple of 32 from 32 to ${most}`, inputs);
   }
-  if (spec[`${site}Offsets`] && quant.reconstruct !== 'segment') {
-    fail(`${at}Offsets`, `false for the reconstruction ${quant.reconstruct}`, true);
+  if (spec[`${site}Offsets`] && quant.reconstruct !== 'segment' && !quant.zeroPoints) {
+    fail(`${at}Offsets`, `false for the reconstruction ${quant.reconstruct} without zero points`, true);
   }
   if (merged && spec[`${site}Act`] !== 1) {
     fail(`${at}Act`, '1, because the norm carries the step', spec[`${site}Act`]);

@@ -79,14 +79,15 @@ function layerSpecs(
       : [{ name: at(`${name}.weight`), dtype: dense, shape: [rows, inputs] }]),
     ...(bias ? [{ name: at(`${name}.bias`), dtype: 'F32' as const, shape: [rows] }] : []),
   ];
+  const hasZeroPoints = quant?.zeroPoints ?? false;
   const attnInputs = normInputs(scheme, spec, 'attn', D);
   const mlpInputs = normInputs(scheme, spec, 'mlp', D);
   return [
     ...normSpecs(at('attn_norm'), scheme, D, attnInputs, spec?.attnOffsets ?? false),
-    ...linear('qkv', qkvRows(config), D, attnInputs, config.attentionBias),
+    ...linear('qkv', qkvRows(config), D, attnInputs, config.attentionBias || hasZeroPoints),
     ...linear('o', D, numHeads * headDim, paddedInputs(numHeads * headDim), config.attentionBias),
     ...normSpecs(at('mlp_norm'), scheme, D, mlpInputs, spec?.mlpOffsets ?? false),
-    ...linear('gate_up', 2 * F, D, mlpInputs, config.mlpBias),
+    ...linear('gate_up', 2 * F, D, mlpInputs, config.mlpBias || hasZeroPoints),
     ...linear('down', D, F, paddedInputs(F), config.mlpBias),
   ];
 }

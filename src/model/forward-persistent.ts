@@ -54,6 +54,7 @@ export async function buildPersistentLayers(
   if (!quant || schemeModes[scheme].norm !== 'static' || projection === 'float') {
     throw new PersistentUnfitError(`scheme ${scheme}: the whole-token kernel wants static norms`);
   }
+  if (quant.zeroPoints) throw new PersistentUnfitError('zero points: biases on two of four products');
   if (!fitsAttentionDecode(config)) throw new PersistentUnfitError(`head size ${config.headDim}`);
   const places: Places = { weights: [], tables: [] };
   const sites = layerSites(weights, places);

@@ -27,6 +27,8 @@ export interface ColumnMap {
   readonly divide: boolean;
   /** Bits of the integers, or null to round nothing. */
   readonly bits: ActBits | null;
+  /** Offsets are added where nothing is rounded, too. */
+  readonly shifted: boolean;
 }
 
 /** Uploads a map; `freeColumnMap` frees it. Defaults: channels in order, no offset. */
@@ -38,10 +40,11 @@ export function columnMap(
     readonly offset?: ArrayLike<number> | null;
     readonly divide: boolean;
     readonly bits: ActBits | null;
+    readonly shifted?: boolean;
   },
 ): ColumnMap {
   const width = scale.length;
-  const { gather = Uint32Array.from(scale, (_, k) => k), offset, divide, bits } = options;
+  const { gather = Uint32Array.from(scale, (_, k) => k), offset, divide, bits, shifted = false } = options;
   return {
     gather: work.upload('columns.gather', gather),
     scale: work.upload('columns.scale', scale),
@@ -49,6 +52,7 @@ export function columnMap(
     width,
     divide,
     bits,
+    shifted,
   };
 }
 
@@ -69,7 +73,12 @@ export function mapColumns(
   return work.run({
     label: 'map_columns',
     source: mapSource,
-    constants: { ROUND: flag(map.bits !== null), DIVIDE: flag(map.divide), DIFFERENCE: flag(difference) },
+    constants: {
+      ROUND: flag(map.bits !== null),
+      DIVIDE: flag(map.divide),
+      DIFFERENCE: flag(difference),
+      SHIFTED: flag(map.shifted && map.bits === null),
+    },
     uniforms: [{ T: x.rows, K: x.cols, width: map.width, low: { f32: min }, high: { f32: max } }],
     buffers: [x.buffer, map.gather, map.scale, map.offset, y],
     grid: [...foldGrid(Math.ceil((x.rows * map.width) / 256)), 1],

@@ -62,18 +62,20 @@ export function gatherRounder(
   offset: ArrayLike<number> | null,
   divide: boolean,
   bits: ActBits | null,
+  shifted = false,
 ): RowRounder {
-  return mapping(work, columnMap(work, scale, { gather, offset, divide, bits }));
+  return mapping(work, columnMap(work, scale, { gather, offset, divide, bits, shifted }));
 }
 
 /** X̃ and X from a site's rows of `cols` channels. */
 function rounders(work: GpuWork, { inputs, actBits, roundInputs }: ProblemSource, cols: number) {
   if (inputs.kind === 'merged') {
     const { columns } = inputs;
-    const { gather, pieces, steps, offsets } = columns;
+    const { gather, pieces, steps, offsets, centered = false } = columns;
     const whole = wholeScales(columns, cols);
     const inverse = pieces.map((piece, j) => (piece > 0 ? whole[gather[j]!]! : 0));
-    const target = () => gatherRounder(work, inverse, gather, null, true, null);
+    const shift = centered ? offsets : null;
+    const target = () => gatherRounder(work, inverse, gather, shift, true, null, centered);
     const rounded = () => gatherRounder(work, steps, gather, offsets, true, actBits);
     return { quantized: roundInputs ? rounded() : target(), target: target() };
   }

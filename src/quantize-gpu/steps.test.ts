@@ -53,7 +53,18 @@ test.each([
   const offsets = Int32Array.from({ length: width }, (_, j) => (j % 6 === 5 ? 0 : (j % 3) * 8 - 8));
   const map = columnMap(work, steps, { gather, offset: offsets, divide: true, bits: 4 });
   const actual = await made(T * width, (y) => mapColumns(work, uploaded(x), map, y));
-  expectRounded(actual, siteIntegers(x, { gather, steps, pieces: steps, offsets }, 4).data, () => 1);
+  const expected = siteIntegers(x, { gather, steps, pieces: steps, offsets }, 4).data;
+  expectRounded(actual, expected, () => 1);
+  const flat = { gather, offset: offsets, divide: true, bits: null };
+  const value = await made(T * width, (y) => mapColumns(work, uploaded(x), columnMap(work, steps, flat), y));
+  const shifted = columnMap(work, steps, { ...flat, shifted: true });
+  const moved = await made(T * width, (y) => mapColumns(work, uploaded(x), shifted, y));
+  // the division is right to 2.5 ulp and may be contracted with the addition: 16 · 2^-22
+  expectClose(
+    moved,
+    value.map((v, i) => (steps[i % width]! > 0 ? v + offsets[i % width]! : 0)),
+    (v) => 2 ** -20 * (Math.abs(v) + 8),
+  );
 });
 
 test('per-token rounding, also of a token of zeros, with padding and as a difference', async () => {

@@ -59,7 +59,7 @@ export function wholeScales({ gather, pieces }: Reconstruction, channels: number
   return whole;
 }
 
-/** Behind a merged norm: integers in units of the migrated columns; the pieces of a channel share its float value. */
+/** Behind a merged norm: integers in units of the migrated columns; the pieces of a channel share its float value, zero points included. */
 export function mergedProblem(
   sample: Matrix,
   site: SiteRows,
@@ -67,14 +67,15 @@ export function mergedProblem(
   actBits: ActBits,
   roundInputs = true,
 ): LinearProblem {
-  const { gather, pieces } = columns;
+  const { gather, pieces, offsets, centered = false } = columns;
   const whole = wholeScales(columns, sample.cols);
   const targetOf = (rows: Matrix) => {
     const out = matrix(rows.rows, gather.length);
     for (let t = 0; t < rows.rows; t++) {
       for (let j = 0; j < gather.length; j++) {
         if (pieces[j]! > 0) {
-          out.data[t * gather.length + j] = rows.data[t * rows.cols + gather[j]!]! / whole[gather[j]!]!;
+          const value = rows.data[t * rows.cols + gather[j]!]! / whole[gather[j]!]!;
+          out.data[t * gather.length + j] = value + (centered ? offsets![j]! : 0);
         }
       }
     }

@@ -44,6 +44,10 @@ export interface PrepareOptions {
   readonly alpha: number;
   /** Default: what measured better, `paper` for 4-bit and `output` for 8-bit activations. */
   readonly clipLoss?: ClipLoss;
+  /** Clip ratios for the tokens of dynamic quantizers; default: unless `clipLoss` is `none`. */
+  readonly tokenClip?: boolean;
+  /** Static channels behind norms are rounded around the middle of their range; not with `segment`. */
+  readonly zeroPoints?: boolean;
   /** Rotate weights and down_proj's input by Hadamard matrices; norm-fed channels are then not reconstructed. */
   readonly hadamard?: boolean;
   /** How weights are rounded; default GPTQ where there is calibration text. */
@@ -103,6 +107,8 @@ export function methodOf(options: PrepareOptions, config: LlamaConfig, calibrate
     reconstruct: merged && !hadamard ? options.reconstruct : 'none',
     alpha: options.alpha,
     clipLoss: clipLossOf(options),
+    ...(options.tokenClip !== undefined && { tokenClip: options.tokenClip }),
+    zeroPoints: zeroPointsOf(options),
     hadamard,
     smooth: options.smooth ?? null,
     weightGrid: weightGridOf(options),
@@ -135,6 +141,18 @@ export function weightGridOf(options: PrepareOptions): AsymmetricGrid | null {
   if (scheme === 'fp16')
     throw new RangeError('weight bits and groups: expected a quantized scheme, found fp16');
   return { bits, groupSize };
+}
+
+/** @throws RangeError for schemes without static channels, and for segments, whose offsets say which part of a range they hold */
+export function zeroPointsOf({ zeroPoints = false, scheme, reconstruct, hadamard }: PrepareOptions): boolean {
+  if (!zeroPoints) return false;
+  if (schemeModes[scheme].norm !== 'static' || scheme === 'tensor-static') {
+    throw new RangeError(`zero points: expected mergequant or mergequant-static, found ${scheme}`);
+  }
+  if (reconstruct === 'segment' && !hadamard) {
+    throw new RangeError('zero points: expected reconstruction by pad, prune or none, found segment');
+  }
+  return true;
 }
 
 export function weightMethodOf({ weights }: PrepareOptions, calibrated: boolean): WeightMethod {

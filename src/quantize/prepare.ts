@@ -53,7 +53,8 @@ function quantSpec(options: PrepareOptions, method: Method, layers: readonly Lay
   const grid = method.weightGrid ?? null;
   const weightGrid = grid && { groupSize: grid.groupSize };
   const { actBits } = options;
-  return { actBits, weightBits: grid?.bits ?? 4, weightGrid, reconstruct, alpha, hadamard, layers };
+  const zeros = method.zeroPoints ? ({ zeroPoints: true } as const) : {};
+  return { actBits, weightBits: grid?.bits ?? 4, weightGrid, reconstruct, alpha, hadamard, ...zeros, layers };
 }
 
 /** Stored tensors of one layer, whose spec is the only one that must be known. */
@@ -239,7 +240,7 @@ async function writeEnding(
   const tokenizerFiles: FileEntry[] = [...files].map(([name, bytes]) => writer.addFile(name, bytes));
   return writer.finish({
     format: 'mergequant',
-    version: quant?.weightGrid || embeddingBits || headBits ? 2 : 1,
+    version: quant?.weightGrid || quant?.zeroPoints || embeddingBits || headBits ? 2 : 1,
     name,
     config,
     scheme,

@@ -17,8 +17,10 @@ export interface Reconstruction {
   readonly steps: Float32Array;
   /** What each weight column is multiplied by. */
   readonly pieces: Float32Array;
-  /** Added to each integer before the clamp (`segment`), or null when every offset is 0. */
+  /** Added to each integer before the clamp (`segment`, zero points), or null when every offset is 0. */
   readonly offsets: Int32Array | null;
+  /** `offsets` are zero points, which a bias takes off again behind the product; see zero-points.ts. */
+  readonly centered?: boolean;
 }
 
 export interface ReconstructOptions {

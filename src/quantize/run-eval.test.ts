@@ -104,7 +104,8 @@ test.each([
   { hadamard: true },
   { scheme: 'mergequant-static' as const },
   { weightBits: 3 as const, groupSize: 32, scheme: 'mergequant' as const },
-])('the layers in memory are the artifact: $hadamard $scheme $weightBits', async (variant) => {
+  { zeroPoints: true, alpha: 2, scheme: 'mergequant' as const },
+])('the layers in memory are the artifact: $hadamard $scheme $weightBits $zeroPoints', async (variant) => {
   const options = { ...prepareDefaults, ...variant, checkpoint, calibration, samples: 6, sequence: 64 };
   const measured = await run.row({ label: 'memory', options: { ...variant, sequence: 64 } }, 1);
   const out = join(folder, `artifact-${JSON.stringify(variant).replace(/\W/g, '')}`);

@@ -41,3 +41,10 @@ export function tensorScales(absMax: Float32Array, actBits: ActBits, ratio = 1):
   const max = absMax.reduce((a, b) => Math.max(a, b), 0);
   return new Float32Array(absMax.length).fill((ratio * max) / qMax(actBits));
 }
+
+/** Channels at each ratio of `ratioGrid`, 1.00 first. */
+export function ratioCounts(ratios: Float32Array): number[] {
+  const counts = new Array<number>(ratioGrid.length).fill(0);
+  for (const ratio of ratios) counts[ratioGrid.findIndex((tried) => Math.fround(tried) === ratio)]!++;
+  return counts;
+}
