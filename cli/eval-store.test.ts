@@ -39,6 +39,7 @@ const result = (label: string, seed: number, ppl: number) => ({
   kl: 0.1,
   top1: 0.5,
   layerErrors: [0.1, 0.2],
+  outlierRatios: [site],
   addedColumns: 0,
   quantizeSeconds: 1,
 });
@@ -59,14 +60,21 @@ test('results are there again, and a report shows every suite of the folder with
   expect(tables.map((table) => table.header.settings.device)).toEqual(['host', 'gpu']);
   const text = evalDocument(tables);
   expect(text).toContain('| row | 22.00 ± 1.00 | 1.100 ± 0.050 |');
+  expect(text).toContain('| 2.0 / 3.0 / 4.0 / 5.0 |');
+  expect(text).toContain('| row | 0.1000 | 0.2000 |');
   expect(text).toContain('seeds 1, 2, ± half their range');
   expect(text).toContain('| row | 21.50 | 1.075 |');
 });
 
-test('a line cut off in the middle and results of other settings are refused by name', () => {
+test('results of other settings and damaged lines are refused by name, a last line without its end is dropped', () => {
   expect(() => openStore(folder, { ...settings, samples: 9 })).toThrow(StoredResultsError);
   const file = join(folder, 'schemes.jsonl');
   const whole = readFileSync(file, 'utf8');
   writeFileSync(file, whole.slice(0, -20));
-  expect(() => openStore(folder, settings)).toThrow(/schemes\.jsonl: line 3/);
+  const store = openStore(folder, settings);
+  expect([store.has('row', 1), store.has('row', 2)]).toEqual([true, false]);
+  store.add(result('row', 2, 23));
+  expect(readFileSync(file, 'utf8')).toBe(whole);
+  writeFileSync(file, whole.replace('{"result"', '{"res'));
+  expect(() => openStore(folder, settings)).toThrow(/schemes\.jsonl: line 2/);
 });

@@ -1,5 +1,5 @@
 /** Results of `mergequant eval` on disk: one file of JSON lines a suite, so that an interrupted run goes on. */
-import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import type { EvalResult, FloatResult } from '../src/quantize/run-eval';
 
@@ -28,6 +28,14 @@ export class StoredResultsError extends Error {
   override readonly name = 'StoredResultsError';
 }
 
+/** A file's lines. What a killed run left of one behind the last line break is removed: its row will be measured again. */
+function wholeLines(file: string): string[] {
+  const bytes = readFileSync(file);
+  const end = bytes.lastIndexOf(0x0a) + 1;
+  if (end < bytes.length) truncateSync(file, end);
+  return bytes.subarray(0, end).toString('utf8').split('\n');
+}
+
 export class EvalStore {
   #header: EvalHeader | null = null;
   readonly results: EvalResult[] = [];
@@ -38,7 +46,7 @@ export class EvalStore {
     settings: EvalSettings | null = null,
   ) {
     if (!file || !existsSync(file)) return;
-    const lines = readFileSync(file, 'utf8').split('\n');
+    const lines = wholeLines(file);
     for (const [i, line] of lines.entries()) if (line) this.#read(line, `${file}: line ${i + 1}`);
     const [expected, found] = [settings, this.#header?.settings].map((value) => JSON.stringify(value));
     if (settings && found !== expected) {

@@ -1,12 +1,12 @@
-import { spawn } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { basename, resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type SuiteName, suiteNames, suiteRows } from '../../src/quantize/eval-suites';
 import { limitThreads } from '../../src/quantize/products';
-import { type EvalOptions, type EvalResult, EvalRun, type FloatResult } from '../../src/quantize/run-eval';
+import { type EvalOptions, EvalRun } from '../../src/quantize/run-eval';
 import { provideNavigatorGpu } from '../compensation';
+import { type ChildMessage, type FailedTask, shareTasks, type Task } from '../eval-jobs';
 import { type EvalTable, evalDocument, evalReport } from '../eval-report';
 import { type EvalHeader, type EvalSettings, type EvalStore, openStore, storedSuites } from '../eval-store';
 import { type DeviceFlags, deviceOption, gpuMemoryOption, openLayerDevice } from '../layer-device';
@@ -25,9 +25,6 @@ interface EvalFlags extends Omit<EvalOptions, 'checkpoint' | 'device'>, DeviceFl
   readonly task?: readonly string[];
 }
 
-/** What a child prints, a line each. */
-type ChildMessage = { readonly float: FloatResult } | { readonly result: EvalResult };
-
 function machineName(): string {
   return `${cpus().length} × ${cpus()[0]?.model ?? 'CPU'}`;
 }
@@ -37,12 +34,6 @@ function seedList(text: string): readonly number[] {
   if (seeds.every((seed) => Number.isSafeInteger(seed) && seed >= 0) && new Set(seeds).size === seeds.length)
     return seeds;
   throw new InvalidArgumentError('expected different whole numbers such as 1,2,3.');
-}
-
-/** A row and a seed: the unit of work. */
-interface Task {
-  readonly row: number;
-  readonly seed: number;
 }
 
 /** `mergequant eval`: every scheme and every step of the method on real weights, as tables. */
@@ -109,12 +100,35 @@ async function runEval(checkpoint: string, flags: EvalFlags): Promise<void> {
   const rows = suiteRows(flags.suite);
   const open = tasksOf(flags).filter(({ row, seed }) => !store.has(rows[row]!.label, seed));
   const command = `mergequant ${process.argv.slice(2).join(' ')}`;
-  await shareTasks(open, flags.jobs, (message) => {
-    if ('result' in message) store.add(message.result);
-    else
-      store.start({ settings, command, machine: machineName(), float: message.float } satisfies EvalHeader);
-    return 'result' in message;
-  });
+  const bar = progressBar('rows', open.length);
+  const failed = await shareTasks(open, flags.jobs, (message) => {
+    if ('result' in message) {
+      store.add(message.result);
+      bar.increment();
+    } else if ('float' in message) {
+      const { float } = message;
+      store.start({ settings, command, machine: machineName(), float } satisfies EvalHeader);
+    }
+  }).finally(() => bar.stop());
+  report(flags, store);
+  if (failed.length > 0) throw new RowsFailedError(failed.map((row) => failedLine(row, flags.suite)));
+}
+
+/** Rows that ended without a result; the others were kept. */
+class RowsFailedError extends Error {
+  override readonly name = 'RowsFailedError';
+
+  constructor(readonly rows: readonly string[]) {
+    super(`${rows.length} of the rows failed, the others are kept:\n${rows.join('\n')}`);
+  }
+}
+
+function failedLine({ task, reason }: FailedTask, suite: SuiteName): string {
+  return `${suiteRows(suite)[task.row]!.label}, seed ${task.seed}: ${reason}`;
+}
+
+function report(flags: EvalFlags, store: EvalStore): void {
+  if (store.results.length === 0) return;
   const table = tableOf(store);
   if (flags.report) {
     const all = flags.results ? storedSuites(flags.results, suiteNames).map(tableOf) : [table];
@@ -123,7 +137,7 @@ async function runEval(checkpoint: string, flags: EvalFlags): Promise<void> {
   print(flags.json ? JSON.stringify(table) : evalReport(table));
 }
 
-/** Runs tasks in this process: a line of JSON for the float model, then one per task. */
+/** Runs tasks in this process: lines of JSON for the float model, and for each task's begin and end. */
 async function runTasks(checkpoint: string, flags: EvalFlags): Promise<void> {
   limitThreads(Math.max(1, Math.floor(cpus().length / flags.jobs)));
   const rows = suiteRows(flags.suite);
@@ -134,49 +148,12 @@ async function runTasks(checkpoint: string, flags: EvalFlags): Promise<void> {
   tell({ float: run.float() });
   for (const task of flags.task!) {
     const [row, seed] = task.split(':').map(Number) as [number, number];
-    tell({ result: await run.row(rows[row]!, seed) });
+    tell({ begin: { row, seed } });
+    try {
+      tell({ result: await run.row(rows[row]!, seed) });
+    } catch (error) {
+      tell({ failed: { task: { row, seed }, reason: String(error) } });
+    }
   }
   await run.close();
-}
-
-/** Deals the tasks to child processes of this command. @throws Error with a child's stderr */
-async function shareTasks(
-  tasks: readonly Task[],
-  jobs: number,
-  onMessage: (message: ChildMessage) => boolean,
-): Promise<void> {
-  const bar = progressBar('rows', tasks.length);
-  try {
-    const hands = Array.from({ length: Math.min(jobs, tasks.length) }, (_, job) =>
-      tasks.filter((_, i) => i % jobs === job),
-    );
-    await Promise.all(
-      hands.map((own) => runChild(own, (line) => onMessage(JSON.parse(line)) && bar.increment())),
-    );
-  } finally {
-    bar.stop();
-  }
-}
-
-function runChild(tasks: readonly Task[], onLine: (line: string) => unknown): Promise<void> {
-  const args = [...process.argv.slice(1), '--task', ...tasks.map(({ row, seed }) => `${row}:${seed}`)];
-  const child = spawn(process.execPath, [...process.execArgv, ...args], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  let pending = '';
-  let errors = '';
-  child.stdout.on('data', (chunk) => {
-    const lines = (pending + chunk).split('\n');
-    pending = lines.pop()!;
-    for (const line of lines) onLine(line);
-  });
-  child.stderr.on('data', (chunk) => {
-    errors += chunk;
-  });
-  return new Promise((done, reject) => {
-    child.on('close', (code) => {
-      if (code === 0) done();
-      else reject(new Error(`a row failed (exit ${code}): ${errors.trim()}`));
-    });
-  });
 }

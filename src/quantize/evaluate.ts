@@ -36,6 +36,8 @@ export interface Loss {
   readonly top1: number;
   /** ‖x − x_float‖² / ‖x_float‖² of the residual stream behind each layer, first window. */
   readonly layerErrors: readonly number[];
+  /** Of the measured checkpoint's float model, rotations and injections included; see `Reference`. */
+  readonly outlierRatios: Reference['outlierRatios'];
   /** Columns that reconstruction added, over all layers. */
   readonly addedColumns: number;
   readonly quantizeSeconds: number;
@@ -168,8 +170,8 @@ function addedColumns(norm: object): number {
 }
 
 /**
- * Quantizes layer by layer and measures. `source` and `reference` speak of the same function; `reference.trail` is in
- * `source`'s basis, rotated or not.
+ * Quantizes layer by layer and measures. `source` and `reference` speak of the same function; `reference.trail` and
+ * `reference.outlierRatios` are in `source`'s basis, rotated or not.
  */
 export async function measureMethod(
   source: WeightSource,
@@ -179,7 +181,7 @@ export async function measureMethod(
   reference: Reference,
 ): Promise<Loss> {
   const { config } = source;
-  const { windows, trail } = reference;
+  const { windows, trail, outlierRatios } = reference;
   const calibrator = await calibratorOf(source, set, options, method);
   const compensator = options.compensation && new LayerCompensator(options.compensation, config, method);
   const tests = await (options.device
@@ -205,5 +207,5 @@ export async function measureMethod(
   calibrator.dispose();
   const score = await scoreHidden(source, reference, await tests.read(windows.length));
   tests.dispose();
-  return { ...score, layerErrors, addedColumns: added, quantizeSeconds: quantizeMs / 1000 };
+  return { ...score, layerErrors, outlierRatios, addedColumns: added, quantizeSeconds: quantizeMs / 1000 };
 }

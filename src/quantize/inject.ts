@@ -1,8 +1,9 @@
 /** Function-preserving outliers: strong norm channels whose columns are weak by the same factor. */
-import type { GammaInjection } from './eval-suites';
+
 import type { LayerWeights, Linear } from './layer';
 import { seededRandom } from './random';
 import type { WeightSource } from './rotate';
+import type { GammaInjection } from './suite-row';
 
 function divideColumns({ weight, bias }: Linear, channels: ReadonlySet<number>, factor: number): Linear {
   const { cols } = weight;

@@ -140,7 +140,7 @@ export class EvalRun {
         `${label}: expected the float model's perplexity ${expected} on the first window, found ${own.ppl}`,
       );
     }
-    return { ...this.reference, trail: own.trail };
+    return { ...this.reference, trail: own.trail, outlierRatios: own.outlierRatios };
   }
 
   #first(): Pick<Reference, 'source' | 'windows' | 'hidden'> {
