@@ -28,6 +28,8 @@ export interface CreateNodeEngineOptions {
   readonly contextLength?: number;
   /** How keys and values of past tokens are kept: `f16` (default), or codes of 8 or 4 bits in a half or a quarter of the memory. */
   readonly kvCache?: KvCacheKind;
+  /** Prompt tokens of the largest prefill pass: fewer take less GPU memory and longer over a prompt. What suits the GPU when left out. */
+  readonly chunkTokens?: number;
   /** Debug: a layer that every pass holds against the float64 reference; a reply then fails with LayerCheckError where they differ. */
   readonly checkLayer?: number;
 }

@@ -30,6 +30,13 @@ export function kvCacheOption(): Option {
   return new Option('--kv-cache <kind>', text).choices(kvCacheKinds).default('f16');
 }
 
+/** `--chunk-tokens`: how long a prefill pass may get. */
+export function chunkTokensOption(): Option {
+  const text =
+    'prompt tokens of the largest pass: fewer take less GPU memory and longer over a prompt (default: 1024 on large GPUs, else 256)';
+  return new Option('--chunk-tokens <n>', text).argParser(wholeNumber(1));
+}
+
 /** `--embedding-bits` or `--head-bits`. */
 export function tableBitsOption(table: 'embedding' | 'head'): Option {
   const text = `bits of the ${table}: 16 (float16), or 8 with a scale a row`;

@@ -5,7 +5,7 @@ import type { PersistentState } from '../../src/engine/persistent-decode';
 import { greedy, type SamplingOptions } from '../../src/engine/types';
 import type { KvCacheKind } from '../../src/format/kv-cache';
 import { loadModel } from '../load-model';
-import { kvCacheOption, numberBetween, wholeNumber } from '../options';
+import { chunkTokensOption, kvCacheOption, numberBetween, wholeNumber } from '../options';
 
 interface GenerateFlags {
   readonly chat?: string;
@@ -21,6 +21,7 @@ interface GenerateFlags {
   readonly stop: readonly string[];
   readonly context?: number;
   readonly kvCache: KvCacheKind;
+  readonly chunkTokens?: number;
   readonly promptLookup: number;
   readonly checkLayer?: number;
   readonly persistent?: boolean;
@@ -48,6 +49,7 @@ export function register(program: Command): void {
     .option('--stop <text...>', 'strings that end the reply', [])
     .option('--context <n>', "tokens of context; the model's maximum when left out", wholeNumber(1))
     .addOption(kvCacheOption())
+    .addOption(chunkTokensOption())
     .option(
       '--prompt-lookup <n>',
       'experiment: draft up to n tokens (1 to 7) a pass of a greedy reply from the text so far; the same tokens',
@@ -75,6 +77,7 @@ async function runGenerate(model: string, flags: GenerateFlags): Promise<void> {
   const { engine, tokenizer } = await loadModel(model, {
     contextLength: flags.context,
     kvCache: flags.kvCache,
+    chunkTokens: flags.chunkTokens,
     promptLookup: flags.promptLookup,
     checkLayer: flags.checkLayer,
     ...(flags.persistent ? { persistentDecode: true } : {}),

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import type { KvCacheKind } from '../../src/format/kv-cache';
 import { createHttpServer } from '../http-server';
 import { createEngine } from '../node-engine';
-import { kvCacheOption, wholeNumber } from '../options';
+import { chunkTokensOption, kvCacheOption, wholeNumber } from '../options';
 import { print } from '../text';
 
 interface ServeFlags {
@@ -10,6 +10,7 @@ interface ServeFlags {
   readonly port: number;
   readonly context?: number;
   readonly kvCache: KvCacheKind;
+  readonly chunkTokens?: number;
   readonly apiKey?: string;
   readonly cors?: string;
 }
@@ -28,13 +29,15 @@ export function register(program: Command): void {
     .option('--port <port>', '0 picks a free one', wholeNumber(0), 8080)
     .option('--context <n>', "tokens of context; the model's maximum when left out", wholeNumber(1))
     .addOption(kvCacheOption())
+    .addOption(chunkTokensOption())
     .option('--api-key <key>', 'ask for it as a bearer token (default: $MERGEQUANT_API_KEY)')
     .option('--cors <origin>', 'let web pages of this origin ask; * lets all')
     .action(runServe);
 }
 
 async function runServe(model: string, flags: ServeFlags): Promise<void> {
-  const { info, chat } = await createEngine({ model, contextLength: flags.context, kvCache: flags.kvCache });
+  const { context: contextLength, kvCache, chunkTokens } = flags;
+  const { info, chat } = await createEngine({ model, contextLength, kvCache, chunkTokens });
   const apiKey = flags.apiKey ?? process.env.MERGEQUANT_API_KEY;
   const server = createHttpServer({
     completions: chat.completions,

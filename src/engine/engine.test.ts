@@ -253,6 +253,7 @@ describe('generation', async () => {
     await expect(collect(engine, [1, 500])).rejects.toThrow(/500 is outside the vocabulary of 500/);
     await expect(collect(engine, ids, { maxTokens: 0 })).rejects.toThrow(InvalidRequestError);
     await expect(collect(engine, ids, { sampling: { ...greedy, topP: 2 } })).rejects.toThrow(/topP/);
+    await expect(Engine.create(gpu, engine.weights, { chunkTokens: 0 })).rejects.toThrow(/chunkTokens/);
     const running = engine.generate(ids, options());
     await running.next();
     await expect(collect(engine, ids)).rejects.toThrow(EngineBusyError);

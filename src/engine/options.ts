@@ -37,7 +37,7 @@ export interface ResolvedOptions {
   readonly promptLookup: number;
 }
 
-/** @throws InvalidRequestError for a draft length out of range, and when a layer is to be checked behind a cache with codes */
+/** @throws InvalidRequestError for a number out of range, and when a layer is to be checked behind a cache with codes */
 export function resolveOptions(gpu: Gpu, weights: ModelWeights, options: EngineOptions): ResolvedOptions {
   const { kvCache = 'f16', promptLookup = 0, persistentDecode = false } = options;
   if (weights.checked && kvCache !== 'f16') {
@@ -47,6 +47,12 @@ export function resolveOptions(gpu: Gpu, weights: ModelWeights, options: EngineO
     throw new InvalidRequestError(
       `promptLookup: expected 0 to ${mostVerified - 1} tokens, got ${promptLookup}`,
     );
+  }
+  if (
+    options.chunkTokens !== undefined &&
+    !(Number.isInteger(options.chunkTokens) && options.chunkTokens > 0)
+  ) {
+    throw new InvalidRequestError(`chunkTokens: expected at least 1 token, got ${options.chunkTokens}`);
   }
   const contextLength = options.contextLength ?? weights.layout.config.maxPositionEmbeddings;
   const { caps, device } = gpu;
