@@ -19,6 +19,7 @@ import {
   type Parameters,
 } from './adamw';
 import { codeDistance, layerArrays } from './compensation-arrays';
+import { InFlight } from './in-flight';
 import { clamp, intRange, type Matrix } from './matrix';
 import type { Method, QuantizedLayer } from './quantize-layer';
 import { seededRandom } from './random';
@@ -96,16 +97,14 @@ function rateFactor(name: string): number {
   return name.endsWith('.growth') ? 0.1 : 1;
 }
 
-export function blockShape(layer: QuantizedLayer, config: LlamaConfig, method: Method): BlockShape {
+export function blockShape(config: LlamaConfig, method: Method): BlockShape {
   const { norm, projection } = schemeModes[method.scheme];
-  const { attnAct, oAct, mlpAct, downAct } = layer.spec;
   return {
     config,
     actBits: method.actBits,
     weightBits: method.weightGrid?.bits ?? 4,
     normMode: norm,
     projectionMode: projection,
-    acts: { qkv: attnAct, o: oAct, gateUp: mlpAct, down: downAct },
     hadamardBlock: method.hadamard?.downBlock ?? null,
     rounds: true,
   };
@@ -131,34 +130,17 @@ function compile(shape: BlockShape, options: AdamOptions) {
 
 type Compiled = ReturnType<typeof compile>;
 
+let latest: { readonly key: string; readonly compiled: Compiled } | null = null;
+
+/** `compile`, once for all layers of a model: tracing and the device's compiler take seconds. */
+function compiledFor(shape: BlockShape, options: AdamOptions, device: TrainingDevice): Compiled {
+  const key = JSON.stringify([shape, options, device]);
+  if (latest?.key !== key) latest = { key, compiled: compile(shape, options) };
+  return latest.compiled;
+}
+
 /** Steps whose loss has not come back yet: the next one is put together while the device works. Each keeps its arrays alive. */
 const stepsInFlight = 2;
-
-/** Adds up scalars that a device is still working on, at most `limit` at a time. */
-class InFlight {
-  readonly #pending: Promise<ArrayLike<number>>[] = [];
-  #sum = 0;
-
-  constructor(readonly limit: number) {}
-
-  /** Starts reading `value`, which is consumed; waits while too many are on their way. */
-  async add(value: np.Array): Promise<void> {
-    this.#pending.push(value.data() as Promise<Float32Array>);
-    if (this.#pending.length > this.limit) await this.#takeOldest();
-  }
-
-  /** The sum since the last call. */
-  async takeSum(): Promise<number> {
-    while (this.#pending.length > 0) await this.#takeOldest();
-    const sum = this.#sum;
-    this.#sum = 0;
-    return sum;
-  }
-
-  async #takeOldest(): Promise<void> {
-    this.#sum += (await this.#pending.shift()!)[0]!;
-  }
-}
 
 async function meanLoss(
   compiled: Compiled,
@@ -283,7 +265,8 @@ async function trainLayer(
 ): Promise<CompensatedLayer> {
   const { constants, units } = layerArrays(layer, config, method);
   const batches = makeBatches(inputs, targets, config, options.batchRows);
-  const compiled = compile(blockShape(layer, config, method), { ...adamDefaults, decay: options.decay });
+  const adam = { ...adamDefaults, decay: options.decay };
+  const compiled = compiledFor(blockShape(config, method), adam, options.device);
   const start = initialParameters(layer, options);
   const before = await meanLoss(compiled, start, constants, batches);
   const parameters = await train(compiled, start, constants, batches, options, before, onEpoch);

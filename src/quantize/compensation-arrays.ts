@@ -1,6 +1,7 @@
 /** A quantized layer's constants on the array library, for training. */
 import { numpy as np } from '@jax-js/jax';
 import type { LlamaConfig } from '../format/config';
+import { type ActivationMode, qMax, schemeModes } from '../format/scheme';
 import { levelDistance } from '../format/weight-grid';
 import { clamp } from './matrix';
 import type { Method, QuantizedLayer, QuantizedLinear, QuantizedNorm } from './quantize-layer';
@@ -79,12 +80,26 @@ function normArrays(site: 'attn' | 'mlp', norm: QuantizedNorm, hiddenSize: numbe
   };
 }
 
+/** What input quantizers are told, see {@link BlockArrays}. */
+function actArrays({ spec }: QuantizedLayer, { scheme, actBits }: Method): BlockArrays {
+  const { norm, projection } = schemeModes[scheme];
+  const value = (act: number, mode: ActivationMode) => (mode === 'dynamic' ? act / qMax(actBits) : act);
+  return {
+    'qkv.act': array([value(spec.attnAct, norm)], [1, 1]),
+    'o.act': array([value(spec.oAct, projection)], [1, 1]),
+    'gateUp.act': array([value(spec.mlpAct, norm)], [1, 1]),
+    'down.act': array([value(spec.downAct, projection)], [1, 1]),
+  };
+}
+
 /** All constants of a layer, and each linear's weight in row steps. @throws CompensationError */
-export function layerArrays(layer: QuantizedLayer, config: LlamaConfig, { hadamard }: Method) {
+export function layerArrays(layer: QuantizedLayer, config: LlamaConfig, method: Method) {
+  const { hadamard } = method;
   const units = Object.fromEntries(
     linearNames.map((name) => [name, weightUnits(name, layer[name])]),
   ) as Record<LinearName, Float32Array>;
   const constants: BlockArrays = {
+    ...actArrays(layer, method),
     ...normArrays('attn', layer.attnNorm, config.hiddenSize),
     ...normArrays('mlp', layer.mlpNorm, config.hiddenSize),
   };

@@ -37,14 +37,11 @@ export function gatherRow(row: TokenRow, sequences: readonly Matrix[], rowTokens
   return out;
 }
 
-/** Added to attention scores [rowTokens, rowTokens]: 0 where a token may look, else a large negative number. */
-export function rowMask(row: TokenRow, rowTokens: number): Float32Array {
-  const mask = new Float32Array(rowTokens * rowTokens).fill(-1e9);
-  for (const { from, tokens } of row) {
-    for (let t = from; t < from + tokens; t++) mask.fill(0, t * rowTokens + from, t * rowTokens + t + 1);
-  }
-  for (let t = 0; t < rowTokens; t++) mask[t * rowTokens + t] = 0; // padding looks at itself
-  return mask;
+/** The first token that each may look at [rowTokens]: its sequence's; padding looks at itself. */
+export function rowStarts(row: TokenRow, rowTokens: number): Float32Array {
+  const starts = Float32Array.from({ length: rowTokens }, (_, t) => t);
+  for (const { from, tokens } of row) starts.fill(from, from, from + tokens);
+  return starts;
 }
 
 /** Angles of each token's position in its sequence: cos and sin [rowTokens, Dh/2]. */

@@ -10,7 +10,10 @@ import type { Parameters } from './adamw';
 export type LinearName = 'qkv' | 'o' | 'gateUp' | 'down';
 export const linearNames: readonly LinearName[] = ['qkv', 'o', 'gateUp', 'down'];
 
-/** What a block's arrays are called; all of one layer, constant while it trains. */
+/**
+ * What a block's arrays are called; all of one layer, constant while it trains. `<linear>.act` [1, 1] is the clip ratio of
+ * a dynamic quantizer over Qmax, or the step of a static one.
+ */
 export type BlockArrays = { [name: string]: np.Array };
 
 export interface BlockShape {
@@ -20,18 +23,17 @@ export interface BlockShape {
   /** `static` behind a norm reads `<site>.mult`, `<site>.select` (absent: in order) and `<site>.offset` (may be absent). */
   readonly normMode: ActivationMode;
   readonly projectionMode: ActivationMode;
-  readonly acts: Readonly<Record<LinearName, number>>;
   readonly hadamardBlock: number | null;
   /** false leaves out all rounding, but no clamp: the function whose derivative the straight-through estimator takes. */
   readonly rounds: boolean;
 }
 
-/** One batch: rows of tokens with their own masks and angles. R rows of L tokens. */
+/** One batch: rows of tokens of one or more sequences. R rows of L tokens. */
 export type Batch = {
   x: np.Array; // [R·L, D]
   target: np.Array; // [R·L, D]
   weight: np.Array; // [R·L, 1]
-  mask: np.Array; // [R, 1, L, L]
+  starts: np.Array; // [R, 1, L, 1], the first token of the row that each may look at
   cos: np.Array; // [R, L, 1, Dh/2]
   sin: np.Array;
 };
@@ -48,14 +50,14 @@ function quantThrough(x: np.Array, bits: number, rounds: boolean): np.Array {
   return np.clip(roundThrough(x, rounds), -(2 ** (bits - 1)), 2 ** (bits - 1) - 1);
 }
 
-/** Per-token integers and their scale s_t = ratio·max|x|/Qmax, which is taken for a constant. Consumes x. */
+/** Per-token integers and their scale s_t = act·max|x|, which is taken for a constant. Consumes x. */
 function tokenThrough(
   x: np.Array,
-  ratio: number,
+  act: np.Array,
   { actBits, rounds }: BlockShape,
 ): { q: np.Array; scale: np.Array } {
   const most = np.max(np.absolute(lax.stopGradient(x.ref)), 1, { keepdims: true });
-  const scale = np.maximum(most.mul(ratio / qMax(actBits)), 1e-30);
+  const scale = np.maximum(most.mul(act.ref), 1e-30);
   return { q: quantThrough(x.div(scale.ref), actBits, rounds), scale };
 }
 
@@ -123,7 +125,7 @@ function normLinear(
   const normed = x.div(np.sqrt(mean.add(shape.config.rmsNormEps)));
   if (shape.normMode === 'dynamic') {
     const y = padTo(normed.mul(constants[`${site}.gamma`]!.ref), constants[`${name}.units`]!.shape[1]!);
-    const { q, scale } = tokenThrough(y, shape.acts[name], shape);
+    const { q, scale } = tokenThrough(y, constants[`${name}.act`]!, shape);
     return linear(shape, name, q, scale, parameters, constants);
   }
   const select = constants[`${site}.select`]; // [D, K'], one 1 a column
@@ -149,11 +151,12 @@ function projection(
   constants: BlockArrays,
 ): np.Array {
   const padded = padTo(x, constants[`${name}.units`]!.shape[1]!);
+  const act = constants[`${name}.act`]!;
   if (shape.projectionMode === 'static') {
-    const q = quantThrough(padded.div(shape.acts[name]), shape.actBits, shape.rounds);
+    const q = quantThrough(padded.div(act.ref), shape.actBits, shape.rounds);
     return linear(shape, name, q, null, parameters, constants);
   }
-  const { q, scale } = tokenThrough(padded, shape.acts[name], shape);
+  const { q, scale } = tokenThrough(padded, act, shape);
   return linear(shape, name, q, scale, parameters, constants);
 }
 
@@ -165,10 +168,19 @@ function rotateHeads(x: np.Array, { cos, sin }: Batch): np.Array {
   return np.concatenate([first, second], 3);
 }
 
+/** Added to attention scores [R, 1, L, L]: 0 where a token may look, else a large negative number. */
+function attentionMask(starts: np.Array): np.Array {
+  const L = starts.shape[2]!;
+  const keys = np.arange(L).astype(np.float32).reshape([1, 1, 1, L]);
+  const queries = np.arange(L).astype(np.float32).reshape([1, 1, L, 1]);
+  const behind = np.where(keys.ref.greaterEqual(starts.ref), 0, -1e9);
+  return np.minimum(behind, np.where(keys.lessEqual(queries), 0, -1e9));
+}
+
 /** Causal grouped-query attention within each segment: [R·L, (H + 2·Hkv)·Dh] -> [R·L, H·Dh]. Consumes qkv. */
 function attend({ config }: BlockShape, qkv: np.Array, batch: Batch): np.Array {
   const { numHeads: H, numKvHeads, headDim: Dh } = config;
-  const [R, , , L] = batch.mask.shape as [number, number, number, number];
+  const [R, , L] = batch.starts.shape as [number, number, number, number];
   const parts = np.split(qkv, [H * Dh, (H + numKvHeads) * Dh], 1) as [np.Array, np.Array, np.Array];
   const heads = (part: np.Array, count: number) => part.reshape([R, L, count, Dh]);
   const grouped = (x: np.Array) => {
@@ -179,7 +191,7 @@ function attend({ config }: BlockShape, qkv: np.Array, batch: Batch): np.Array {
   const keys = grouped(rotateHeads(heads(parts[1], numKvHeads), batch));
   const values = grouped(heads(parts[2], numKvHeads));
   const scores = np.matmul(queries, np.transpose(keys, [0, 1, 3, 2])).mul(1 / Math.sqrt(Dh));
-  const weights = nn.softmax(scores.add(batch.mask.ref), -1);
+  const weights = nn.softmax(scores.add(attentionMask(batch.starts)), -1);
   return np.transpose(np.matmul(weights, values), [0, 2, 1, 3]).reshape([R * L, H * Dh]);
 }
 

@@ -3,7 +3,7 @@ import { numpy as np } from '@jax-js/jax';
 import type { LlamaConfig } from '../format/config';
 import { ropeTable } from './forward';
 import type { Matrix } from './matrix';
-import { gatherRow, packSequences, rowAngles, rowMask, rowWeights, type TokenRow } from './token-rows';
+import { gatherRow, packSequences, rowAngles, rowStarts, rowWeights, type TokenRow } from './token-rows';
 import type { Batch } from './trainable-block';
 
 function concatenate(parts: readonly Float32Array[]): Float32Array<ArrayBuffer> {
@@ -40,7 +40,7 @@ export function makeBatches(
       x: stack((row) => gatherRow(row, inputs, rowTokens).data, [all, config.hiddenSize]),
       target: stack((row) => gatherRow(row, targets, rowTokens).data, [all, config.hiddenSize]),
       weight: stack((row) => rowWeights(row, rowTokens).map((weight) => weight / tokens), [all, 1]),
-      mask: stack((row) => rowMask(row, rowTokens), [batchRows, 1, rowTokens, rowTokens]),
+      starts: stack((row) => rowStarts(row, rowTokens), [batchRows, 1, rowTokens, 1]),
       cos: np.array(concatenate(angles.map(({ cos }) => cos))).reshape([batchRows, rowTokens, 1, half]),
       sin: np.array(concatenate(angles.map(({ sin }) => sin))).reshape([batchRows, rowTokens, 1, half]),
     };
