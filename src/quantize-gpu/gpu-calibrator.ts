@@ -128,14 +128,11 @@ export class GpuCalibrator implements Calibrator {
       mlp: collector('mlp'),
       down: collector('down'),
     };
-    for (let i = 0; i < this.hidden.length; i++) {
+    await this.hidden.walk(async (i) => {
       const x = this.hidden.use(i, 'hidden');
       await this.#floatBlock(x, weights, (site, rows) => collectors[site].add(rows));
       await this.hidden.set(i, x.buffer);
-      work.submit();
-      if (i % 4 === 3) await work.settle();
-    }
-    await work.settle();
+    });
     return {
       attn: await collectors.attn.stats(),
       o: await collectors.o.stats(),

@@ -140,9 +140,9 @@ export class GpuClipSearch implements ClipSearch {
     const difference = work.create('clip.difference', rows.data.length);
     const product = work.create('clip.product', rows.rows * weights.rows);
     const sums = work.create('clip.sums', sumGroups);
-    const errors = await this.cache.with(weights, async (w) => {
-      const found: number[] = [];
-      for (const ratio of ratios) {
+    const all = work.create('clip.all-sums', sumGroups * ratios.length);
+    await this.cache.with(weights, async (w) => {
+      for (const [i, ratio] of ratios.entries()) {
         await lost(ratio, x, difference);
         await gemm(work, {
           M: rows.rows,
@@ -153,11 +153,14 @@ export class GpuClipSearch implements ClipSearch {
           c: { buffer: product, stride: weights.rows },
         });
         await sumSquares(work, product, rows.rows * weights.rows, sums, sumGroups);
-        found.push((await work.readFloats(sums, sumGroups)).reduce((sum, value) => sum + value, 0));
+        work.copy(sums, 0, all, i * sumGroups, sumGroups);
       }
-      return found;
     });
-    work.free(x.buffer, difference, product, sums);
+    const values = await work.readFloats(all, sumGroups * ratios.length);
+    const errors = ratios.map((_, i) =>
+      values.subarray(i * sumGroups, (i + 1) * sumGroups).reduce((sum, value) => sum + value, 0),
+    );
+    work.free(x.buffer, difference, product, sums, all);
     return ratios[errors.indexOf(Math.min(...errors))]!;
   }
 }

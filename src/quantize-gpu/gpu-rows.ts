@@ -2,6 +2,7 @@
 import { closeSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DeviceRows } from '../quantize/calibrate';
+import { type Matrix, matrix } from '../quantize/matrix';
 import type { RowsBuffer } from './elementwise';
 import type { GpuWork } from './gpu-work';
 
@@ -75,6 +76,11 @@ class SpilledBatch {
   }
 }
 
+/** Tokens that may be under way on the GPU before the host waits: their commands take memory. */
+const tokensUnderWay = 8192;
+/** Floats of one read-back of several batches: 64 MiB. */
+const readFloats = 16 * 2 ** 20;
+
 interface Batch {
   readonly rows: number;
   readonly place: GPUBuffer | SpilledBatch;
@@ -138,6 +144,56 @@ export class GpuRows implements DeviceRows {
     const buffer = work.scratch(as, rows * cols);
     work.write(buffer, place.load(rows * cols));
     return { buffer, rows, cols };
+  }
+
+  /**
+   * Calls `each` with every batch's number in order and submits what it records; waits for the GPU now and then, not between
+   * two short sequences, and at the end.
+   */
+  async walk(each: (i: number) => Promise<void>): Promise<void> {
+    let tokens = 0;
+    for (let i = 0; i < this.length; i++) {
+      await each(i);
+      this.work.submit();
+      tokens += this.rowsOf(i);
+      if (tokens < tokensUnderWay) continue;
+      await this.work.settle();
+      tokens = 0;
+    }
+    await this.work.settle();
+  }
+
+  /** Batches on the host, many in one read-back: each costs a round trip. */
+  async read(numbers: readonly number[]): Promise<readonly Matrix[]> {
+    const { work, cols } = this;
+    const out: Matrix[] = [];
+    for (let next = 0; next < numbers.length; ) {
+      const first = next;
+      let floats = 0;
+      while (
+        next < numbers.length &&
+        (next === first || floats + this.#floats(numbers[next]!) <= readFloats)
+      ) {
+        floats += this.#floats(numbers[next++]!);
+      }
+      const together = work.scratch('rows.read', floats);
+      let at = 0;
+      for (const i of numbers.slice(first, next)) {
+        work.copy(this.use(i, 'rows.spilled').buffer, 0, together, at, this.#floats(i));
+        at += this.#floats(i);
+      }
+      const values = await work.readFloats(together, floats);
+      at = 0;
+      for (const i of numbers.slice(first, next)) {
+        out.push(matrix(this.rowsOf(i), cols, values.slice(at, at + this.#floats(i))));
+        at += this.#floats(i);
+      }
+    }
+    return out;
+  }
+
+  #floats(i: number): number {
+    return this.rowsOf(i) * this.cols;
   }
 
   dispose(): void {

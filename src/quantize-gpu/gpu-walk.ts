@@ -4,7 +4,7 @@ import { type LayerStats, type SiteStats, siteWidths } from '../quantize/calibra
 import type { Site } from '../quantize/forward';
 import type { LayerWeights } from '../quantize/layer';
 import { type BlockStream, spread } from '../quantize/layer-compensator';
-import { type Matrix, matrix } from '../quantize/matrix';
+import type { Matrix } from '../quantize/matrix';
 import type { QuantizedLayer, QuantizedNorm, QuantizedWalk } from '../quantize/quantize-layer';
 import { attend, type GpuLinear, gateRows, linearRows, rmsNormRows } from './block-steps';
 import { expandCodes, type RowsBuffer } from './elementwise';
@@ -72,14 +72,11 @@ export class GpuWalk implements QuantizedWalk, BlockStream {
     const rounder = uploaded?.rounder ?? this.#projectionRounder(site, act, inputs);
     const next = site === 'attn' ? 'o' : site === 'mlp' ? 'down' : null;
     const produced = next && newRows(siteWidths(config)[next]);
-    for (let i = 0; i < this.hidden.length; i++) {
+    await this.hidden.walk(async (i) => {
       const own = uploaded ? await this.#normed(i, uploaded.gamma) : this.#inputs!.use(i, 'walk.inputs');
       const rounded = await this.#mapped(own, rounder, 'walk.rounded');
       await this.#product(i, rounded, { weight, bias, outputs, inputs }, site, produced);
-      work.submit();
-      if (i % 4 === 3) await work.settle();
-    }
-    await work.settle();
+    });
     rounder.dispose();
     work.free(weight, ...(bias ? [bias] : []), ...(uploaded ? [uploaded.gamma] : []));
     this.#finish(site, produced);
@@ -87,15 +84,15 @@ export class GpuWalk implements QuantizedWalk, BlockStream {
 
   async inputs(count: number): Promise<readonly Matrix[]> {
     this.#before = await copyOf(this.hidden);
-    return read(this.hidden, spread(this.hidden.length, count));
+    return this.hidden.read(spread(this.hidden.length, count));
   }
 
   targets(count: number): Promise<readonly Matrix[]> {
-    return read(this.target, spread(this.target.length, count));
+    return this.target.read(spread(this.target.length, count));
   }
 
   outputs(count: number): Promise<readonly Matrix[]> {
-    return read(this.hidden, [...Array(Math.min(count, this.hidden.length)).keys()]);
+    return this.hidden.read([...Array(Math.min(count, this.hidden.length)).keys()]);
   }
 
   async rerun({ attnNorm, qkv, o, mlpNorm, gateUp, down, spec }: QuantizedLayer): Promise<void> {
@@ -183,14 +180,4 @@ export class GpuWalk implements QuantizedWalk, BlockStream {
     this.#inputs?.dispose();
     this.#inputs = produced;
   }
-}
-
-/** Batches on the host. */
-async function read(rows: GpuRows, numbers: readonly number[]): Promise<readonly Matrix[]> {
-  const out: Matrix[] = [];
-  for (const i of numbers) {
-    const { buffer, rows: T, cols } = rows.use(i, 'walk.read');
-    out.push(matrix(T, cols, await rows.work.readFloats(buffer, T * cols)));
-  }
-  return out;
 }
