@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { runMerge } from '../../src/quantize/prepare';
+import { runMerge } from '../../src/quantize/assemble';
 import { print } from '../text';
 
 interface MergeFlags {

@@ -91,6 +91,10 @@ export function register(program: Command): void {
     )
     .option('--smooth <exponent>', 'SmoothQuant in front of tensor-static', numberBetween(0, 1))
     .option('--layers <a:b>', 'prepare layers a to b − 1 only, as a part for `mergequant merge`', layerRange)
+    .option(
+      '--after <part...>',
+      'parts of the layers before: --layers then follows their quantized stream (--compensate, --propagate quantized)',
+    )
     .option('--greedy', "the artifact's generation_config.json asks for greedy decoding")
     .addOption(new Option('--compensate [settings]', compensateHelp).argParser(parseCompensation))
     .option('--compensate-folder <folder>', 'keeps compensated layers, so that an interrupted run goes on')

@@ -5,8 +5,9 @@ import { afterAll, expect, test } from 'vitest';
 import type { LayerSpec } from '../format/manifest';
 import { openNodeGpu } from '../gpu/node';
 import { floats, readArtifact } from '../quantize/artifact-reader';
+import { runMerge } from '../quantize/assemble';
 import { artifactModel, logits } from '../quantize/fake-forward';
-import { type PrepareOptions, prepareDefaults, runMerge, runPrepare } from '../quantize/prepare';
+import { type PrepareOptions, prepareDefaults, runPrepare } from '../quantize/prepare';
 import { writeRandomCheckpoint } from '../quantize/testing';
 import { GpuLayerDevice } from './gpu-device';
 

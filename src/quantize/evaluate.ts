@@ -8,7 +8,7 @@ import { forwardBlock, rmsNorm, type Site } from './forward';
 import { floatBlock } from './layer';
 import { LayerCompensator } from './layer-compensator';
 import { type Matrix, matrix } from './matrix';
-import { calibratorOf } from './prepare';
+import { calibratorOf } from './prepare-layers';
 import type { PrepareOptions } from './prepare-options';
 import { LinearMap } from './products';
 import { type Method, quantizeLayer } from './quantize-layer';

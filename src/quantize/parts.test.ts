@@ -2,7 +2,10 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { type PrepareOptions, prepareDefaults, runMerge, runPrepare } from './prepare';
+import { runMerge } from './assemble';
+import { compensationDefaults } from './compensate';
+import { type PrepareOptions, prepareDefaults, runPrepare } from './prepare';
+import { Stopwatch } from './stopwatch';
 import { writeRandomCheckpoint } from './testing';
 
 let folder: string;
@@ -49,6 +52,49 @@ test.each([false, true])(
     expect(readdirSync(folder).filter((name) => name.startsWith('activations-'))).toEqual([]);
   },
 );
+
+test('parts on the quantized stream go on behind those before them, and merge to the whole run', async () => {
+  const at = (name: string) => join(folder, `stream-${name}`);
+  const settings = { ...compensationDefaults, epochs: 1, rate: 0.001 };
+  const own: typeof options = { ...options, propagate: 'quantized', compensation: { settings } };
+  await runPrepare({ ...own, out: at('whole') });
+  await runPrepare({ ...own, out: at('a'), layers: [0, 1] });
+  await runPrepare({ ...own, out: at('b'), layers: [1, 2], after: [at('a')] });
+  await runPrepare({ ...own, out: at('c'), layers: [2, 3], after: [at('b'), at('a')] });
+  const parts = ['a', 'b', 'c'].map(at);
+  await runMerge({ checkpoint: own.checkpoint, parts, out: at('merged') });
+  expect(contents(at('merged'))).toEqual(contents(at('whole')));
+  const range = (extra: Partial<PrepareOptions>) =>
+    runPrepare({ ...own, out: at('never'), layers: [2, 3], ...extra });
+  await expect(range({})).rejects.toThrow(/layers 2:3: expected parts of layers 0:2/);
+  await expect(range({ after: [at('a')] })).rejects.toThrow(/expected layers 0:2, found 0:1/);
+  await expect(range({ after: [at('a'), at('b')], seed: 5 })).rejects.toThrow(/stream-a: seed: expected/);
+});
+
+test('a run that dies in layer 2 goes on behind layer 1, to the same bytes', async () => {
+  const at = (name: string) => join(folder, `killed-${name}`);
+  const own: typeof options = { ...options, propagate: 'quantized' };
+  await runPrepare({ ...own, out: at('whole') });
+  const out = at('again');
+  const dies = runPrepare({ ...own, out }, (done) => {
+    if (done === 2) throw new Error('the power is gone');
+  });
+  await expect(dies).rejects.toThrow('the power is gone');
+  const layers = readdirSync(folder).filter((name) => name.startsWith('.killed-again.layers-'));
+  expect(layers.flatMap((name) => readdirSync(join(folder, name))).sort()).toEqual(['0', '1']);
+  const calls: string[] = [];
+  class Listener extends Stopwatch {
+    override time<T>(stage: string, work: () => Promise<T>): Promise<T> {
+      calls.push(stage);
+      return super.time(stage, work);
+    }
+  }
+  await runPrepare({ ...own, out, stopwatch: new Listener() });
+  expect(calls.filter((name) => name === 'quantize')).toHaveLength(1);
+  expect(calls.filter((name) => name === 'replay')).toHaveLength(2);
+  expect(contents(out)).toEqual(contents(at('whole')));
+  expect(readdirSync(folder).filter((name) => name.startsWith('.killed-again'))).toEqual([]);
+});
 
 test('parts that do not fit are named', async () => {
   const at = (name: string) => join(folder, name);

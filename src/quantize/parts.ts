@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import { FormatError } from '../format/errors';
 import type { FileEntry, Manifest, QuantSpec } from '../format/manifest';
 import { parseSafetensorsHeader } from '../format/safetensors';
-import { storedTensors, type TensorSpec } from '../format/tensors';
+import { type StoredTensor, storedTensors, type TensorSpec } from '../format/tensors';
 import type { ArtifactWriter } from './artifact-writer';
+import type { ClipCounts } from './method';
 
 /** First layer and the one behind the last. */
 export type LayerRange = readonly [number, number];
@@ -20,6 +21,8 @@ export interface PartManifest
   readonly range: LayerRange;
   /** `layers` holds the range's specs only. */
   readonly quant: QuantSpec;
+  /** Clip ratios of the range's layers, for the provenance. */
+  readonly clip: readonly ClipCounts[];
   /** Seed of the rotations. */
   readonly seed: number;
   readonly shards: readonly FileEntry[];
@@ -69,12 +72,12 @@ export function readPart(folder: string): Part {
 
 /** Everything of a part that all parts must agree on. */
 function commonOf({ manifest }: Part): string {
-  const { range: _, shards: __, quant, ...rest } = manifest;
+  const { range: _, shards: __, clip: ___, quant, ...rest } = manifest;
   return JSON.stringify({ ...rest, quant: { ...quant, layers: [] } });
 }
 
-/** Parts by layer. @throws FormatError when they differ in anything but their range, overlap or leave a gap */
-export function orderParts(parts: readonly Part[]): readonly Part[] {
+/** Sorted parts of layers 0 … next − 1. @throws FormatError when they differ in anything but their range, overlap or leave a gap */
+function chained(parts: readonly Part[]): { readonly sorted: readonly Part[]; readonly next: number } {
   const sorted = [...parts].sort((a, b) => a.manifest.range[0] - b.manifest.range[0]);
   let next = 0;
   for (const part of sorted) {
@@ -86,10 +89,42 @@ export function orderParts(parts: readonly Part[]): readonly Part[] {
     }
     next = end;
   }
+  return { sorted, next };
+}
+
+/** Parts of all layers, in order. @throws FormatError when they differ in anything but their range, overlap or leave a gap */
+export function orderParts(parts: readonly Part[]): readonly Part[] {
+  const { sorted, next } = chained(parts);
   const total = sorted[0]?.manifest.config.numLayers ?? 0;
   if (next !== total || total === 0)
     throw new FormatError(`parts: expected layers 0:${total}, found 0:${next}`);
   return sorted;
+}
+
+/**
+ * Parts of layers 0 … from − 1 that a range goes on behind.
+ * @param common what the range's own part will say. @throws FormatError when they leave a gap or were made otherwise
+ */
+export function earlierParts(folders: readonly string[], from: number, common: object): readonly Part[] {
+  if (folders.length === 0) return [];
+  const { sorted, next } = chained(folders.map(readPart));
+  if (next !== from) throw new FormatError(`after: expected layers 0:${from}, found 0:${next}`);
+  const own = JSON.parse(JSON.stringify(common)) as Record<string, unknown>;
+  const found: Record<string, unknown> = { ...sorted[0]!.manifest };
+  for (const [key, value] of Object.entries(own)) {
+    if (JSON.stringify(found[key]) === JSON.stringify(value)) continue;
+    throw new FormatError(
+      `${sorted[0]!.folder}: ${key}: expected what this range is made with, found another`,
+    );
+  }
+  return sorted;
+}
+
+/** The bytes of one stored tensor. @throws FormatError when the part does not hold it */
+export function readTensorBlock(part: Part, { name }: StoredTensor): Buffer {
+  const place = part.tensors.get(name);
+  if (!place) throw new FormatError(`${part.folder}: tensor ${name} is in no shard`);
+  return readRange(place.file, place.begin, place.end);
 }
 
 /** Copies tensors of a part, row block by row block. @throws FormatError naming one that is missing */
@@ -102,10 +137,9 @@ export async function copyTensors(
     const blocks = storedTensors([spec], part.manifest.maxTensorBytes);
     await writer.addTensor(spec, (rowStart) => {
       const block = blocks.find((stored) => stored.rowStart === rowStart);
-      const place = block && part.tensors.get(block.name);
-      if (!place)
+      if (!block)
         throw new FormatError(`${part.folder}: tensor ${spec.name} (row ${rowStart}) is in no shard`);
-      return readRange(place.file, place.begin, place.end);
+      return readTensorBlock(part, block);
     });
   }
 }

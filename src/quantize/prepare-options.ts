@@ -14,8 +14,8 @@ import { type GptqOptions, gptqDefaults, gptqQuantizer } from './gptq';
 import type { LayerCalibratorOptions, Propagation } from './layer-calibrator';
 import type { CompensationRun } from './layer-compensator';
 import type { LayerDevice } from './layer-device';
+import { CalibrationMissingError, type Method } from './method';
 import type { LayerRange } from './parts';
-import type { Method } from './quantize-layer';
 import { onlineHadamard } from './rotate';
 import { roundToNearest, type WeightQuantizer } from './rtn';
 import type { Stopwatch } from './stopwatch';
@@ -64,6 +64,8 @@ export interface PrepareOptions {
   readonly smooth?: number;
   /** Prepare these layers only, as a part for `runMerge`. */
   readonly layers?: LayerRange;
+  /** Part folders of the layers in front of `layers`, whose quantized stream enters the first of them. */
+  readonly after?: readonly string[];
   /** The artifact's generation_config asks for greedy decoding (`do_sample` false). */
   readonly greedy?: boolean;
   /** Runs the heavy parts; default: the host. */
@@ -183,4 +185,40 @@ export function calibratorOptions(options: PrepareOptions, method: Method): Laye
   const propagate = propagationOf(options);
   const keepRows = weightMethodOf(options, true) === 'gptq';
   return { seed, rounding: method, hadamard: method.hadamard, propagate, keepRows, spill };
+}
+
+/** @throws RangeError for options that exclude each other, CalibrationMissingError for training without text */
+export function checkOptions(options: PrepareOptions, numLayers: number): void {
+  const { hadamard, scheme, compensation } = options;
+  if (compensation && options.calibration.length === 0) {
+    throw new CalibrationMissingError('compensation trains on calibration text: give --calibration');
+  }
+  weightGridOf(options);
+  zeroPointsOf(options);
+  if (hadamard && scheme === 'fp16') {
+    throw new RangeError('Hadamard variant: expected a quantized scheme, found fp16');
+  }
+  checkRange(options, numLayers);
+}
+
+/** A range that follows the quantized stream needs what is in front of it. */
+function checkRange(options: PrepareOptions, numLayers: number): void {
+  const { layers, after = [], scheme } = options;
+  const follows = propagationOf(options) === 'quantized' && options.calibration.length > 0;
+  const [from, end] = layers ?? [0, numLayers];
+  if (!(from >= 0 && from < end && end <= numLayers)) {
+    throw new RangeError(`layers: expected a range within 0:${numLayers}, found ${from}:${end}`);
+  }
+  if (layers && scheme === 'fp16') throw new RangeError('layers: expected a quantized scheme, found fp16');
+  if (after.length > 0 && !(follows && from > 0)) {
+    throw new RangeError(
+      'after: expected layers behind the first, and --propagate quantized or --compensate; independent parts need no others',
+    );
+  }
+  if (follows && from > 0 && after.length === 0) {
+    throw new RangeError(
+      `layers ${from}:${end}: expected parts of layers 0:${from} (--after), whose quantized stream these layers are fitted to; ` +
+        'independent parts take --propagate float and no --compensate',
+    );
+  }
 }

@@ -10,9 +10,9 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { LlamaConfig } from '../format/config';
 import { parseSafetensorsHeader } from '../format/safetensors';
 import { checkShardTensors } from '../format/shard-tensors';
@@ -20,6 +20,7 @@ import { floats, readArtifact } from './artifact-reader';
 import { byteRows } from './export';
 import { artifactModel, logits } from './fake-forward';
 import { type PrepareOptions, prepareDefaults, runPrepare } from './prepare';
+import { Stopwatch } from './stopwatch';
 import { type RandomCheckpointOptions, tinyConfig, writeRandomCheckpoint } from './testing';
 
 let folder: string;
@@ -68,9 +69,14 @@ function setup(
   };
 }
 
-/** Folders next to `out` that start like its temporary ones. */
+/** Folders next to `out` that start like its temporary ones; finished layers are meant to stay. */
 function leftovers(): string[] {
-  return readdirSync(folder).filter((name) => name.startsWith('.'));
+  return readdirSync(folder).filter((name) => name.startsWith('.') && !name.includes('.layers-'));
+}
+
+/** Folders of finished layers. */
+function kept(): string[] {
+  return readdirSync(folder).filter((name) => name.includes('.layers-'));
 }
 
 function expectWholeArtifact(out: string): void {
@@ -88,6 +94,7 @@ function expectWholeArtifact(out: string): void {
   }));
   checkShardTensors(manifest, headers);
   expect(leftovers()).toEqual([]);
+  expect(kept().filter((name) => name.startsWith(`.${basename(out)}.`))).toEqual([]);
 }
 
 const probe = [Array.from({ length: 24 }, (_, t) => (t === 0 ? 1 : (t * 83) % 512))];
@@ -435,7 +442,7 @@ await program.parseAsync(['node', 'mergequant', ...process.argv.slice(1)]);
 /** Runs the command in a process of its own. @param whileRunning is called until the process ends. */
 function runCommand(
   args: string[],
-  whileRunning: (kill: () => void) => void = () => {},
+  whileRunning: (kill: (signal: NodeJS.Signals) => void) => void = () => {},
 ): Promise<{ code: number | null; stdout: string; stderr: string }> {
   const root = fileURLToPath(new URL('../..', import.meta.url));
   const child = spawn(process.execPath, ['--input-type=module', '-e', entry, '--', ...args], { cwd: root });
@@ -447,7 +454,7 @@ function runCommand(
   child.stdout.on('data', (data) => {
     stdout += data;
   });
-  const timer = setInterval(() => whileRunning(() => child.kill('SIGINT')), 2);
+  const timer = setInterval(() => whileRunning((signal) => child.kill(signal)), 2);
   return new Promise((resolve) => {
     child.on('close', (code) => {
       clearInterval(timer);
@@ -483,12 +490,53 @@ test('Ctrl-C removes the half-written artifact', async () => {
   const { code, stderr } = await runCommand(command, (kill) => {
     if (seen || leftovers().length === 0) return;
     seen = true;
-    kill();
+    kill('SIGINT');
   });
   expect(seen, stderr).toBe(true);
   expect(code, stderr).toBe(130);
   expect(leftovers()).toEqual([]);
   expect(readdirSync(folder)).not.toContain(out.slice(folder.length + 1));
+});
+
+test('a killed run goes on behind its finished layers, to the bytes of a whole one', async () => {
+  const options = setup({ numLayers: 12 }, {}, { calibration: [text], alpha: 4 });
+  const { checkpoint, out } = options;
+  const args = [
+    '--calibration',
+    text,
+    '--samples',
+    '8',
+    '--sequence',
+    '64',
+    '--weights',
+    'rtn',
+    '--alpha',
+    '4',
+  ];
+  let seen = false;
+  const { stderr } = await runCommand(['prepare', checkpoint, '--out', out, ...args], (kill) => {
+    const layers = kept().flatMap((name) => readdirSync(join(folder, name)));
+    if (seen || !layers.includes('2')) return;
+    seen = true;
+    kill('SIGKILL');
+  });
+  expect(seen, stderr).toBe(true);
+  expect(readdirSync(folder)).not.toContain(basename(out));
+  for (const name of leftovers()) rmSync(join(folder, name), { recursive: true });
+  const done: number[] = [];
+  const stopwatch = new Stopwatch();
+  const quantize = vi.spyOn(stopwatch, 'time');
+  await runPrepare({ ...options, stopwatch }, (layers) => done.push(layers));
+  const made = quantize.mock.calls.filter(([stage]) => stage === 'quantize').length;
+  expect(made).toBeGreaterThan(0);
+  expect(made).toBeLessThanOrEqual(9);
+  expect(done.at(-1)).toBe(12);
+  const whole = { ...options, out: freshPath(), name: readArtifact(out).manifest.name };
+  await runPrepare(whole);
+  expectWholeArtifact(out);
+  for (const name of readdirSync(out)) {
+    expect(readFileSync(join(out, name)).equals(readFileSync(join(whole.out, name))), name).toBe(true);
+  }
 });
 
 test('the tiny shape stays what other tests rely on', () => {
