@@ -56,5 +56,5 @@ test('without calibration text, and for a range of layers, it is refused', async
   const out = join(folder, 'refused');
   const plain = { ...options, out, compensation };
   await expect(runPrepare({ ...plain, calibration: [] })).rejects.toThrow(/give --calibration/);
-  await expect(runPrepare({ ...plain, layers: [0, 1] })).rejects.toThrow(/layers: expected/);
+  await expect(runPrepare({ ...plain, layers: [1, 2] })).rejects.toThrow(/expected parts of layers 0:1/);
 });
