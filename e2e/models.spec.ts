@@ -21,6 +21,25 @@ test('the manager says what models take, whether they fit, and what is on this d
   await expect(rows.first()).toHaveAttribute('data-stored', 'no');
 });
 
+test('keys and values in fewer bits: told what they take, the model is loaded again and answers', async ({
+  page,
+}) => {
+  await openPage(page);
+  await page.getByTestId('settings-toggle').click();
+  const choice = page.getByRole('group', { name: 'Memory of past tokens' });
+  await expect(choice.getByRole('radio')).toHaveCount(3);
+  await expect(choice).toContainText(/16-bit floats8\.4 MB8-bit codes4\.5 MB4-bit codes2\.4 MB/);
+  const memory = page.getByTestId('model-facts').getByText('MB', { exact: false }).last();
+  const before = await memory.textContent();
+  await choice.getByRole('radio', { name: '16-bit' }).focus();
+  await page.keyboard.press('ArrowDown');
+  await expect(page.getByTestId('status')).not.toHaveText('ready');
+  await expectReady(page);
+  await expect(choice.getByRole('radio', { name: '8-bit' })).toBeFocused();
+  expect(Number.parseFloat((await memory.textContent())!)).toBeLessThan(Number.parseFloat(before!));
+  expect((await ask(page, 'Hi')).trim()).not.toBe('');
+});
+
 test('a folder from this computer is checked, stored, loaded, and there at the next visit', async ({
   page,
 }) => {

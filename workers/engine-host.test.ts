@@ -27,6 +27,14 @@ test('the tiny model says something', () => {
   expect(new Set(reference).size).toBeGreaterThan(1);
 });
 
+test.each(['f16', 'int4'] as const)('%s keys and values take what is said', async (kvCache) => {
+  const tested = await start(shared);
+  const info = await tested.load({ kvCache });
+  expect(info.kvCache).toBe(kvCache);
+  expect(info.kvCacheBytes[kvCache]).toBe(info.gpuBytes['kv-cache']);
+  await tested.host.unload();
+});
+
 describe('a GPU that is lost', () => {
   test('while a reply is written: the call rejects, its text stays, and a load brings the model back', async () => {
     let device: GPUDevice | undefined;

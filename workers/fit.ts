@@ -57,6 +57,13 @@ function largestBuffer(manifest: Manifest, { contextLength, kvCache }: WantedCac
   return planMemory({ ...manifest, contextLength, kvCache, chunkTokens, bindingBytes }).largestBinding;
 }
 
+/** GPU bytes of keys and values at `contextLength`, by kind. */
+export function kvCacheBytesByKind(manifest: Manifest, contextLength: number): Record<KvCacheKind, number> {
+  const bytes = (kvCache: KvCacheKind) =>
+    planMemory({ ...manifest, contextLength, kvCache, chunkTokens: 1 }).bytesByCategory['kv-cache'];
+  return { f16: bytes('f16'), int8: bytes('int8'), int4: bytes('int4') };
+}
+
 /** What becomes of a GPU out of memory: half the context, where that helps. Other errors stay what they are. */
 export function withShorterContext(error: unknown, contextLength: number, isWeights: boolean): unknown {
   if (!(error instanceof GpuMemoryError)) return error;

@@ -7,7 +7,7 @@ import { type ArtifactProgress, type LoadedFiles, loadArtifact } from '../src/st
 import type { OpenArtifact, StorageEnvironment } from '../src/storage/open-artifact';
 import type { PauseGate } from '../src/storage/pause';
 import { ChatTokenizer } from '../src/tokenizer/chat-tokenizer';
-import { type WantedCache, withShorterContext } from './fit';
+import { kvCacheBytesByKind, type WantedCache, withShorterContext } from './fit';
 import type { GpuSession } from './gpu-session';
 import type { LoadProgress, ModelInfo, SelfTestReport } from './protocol';
 import { samplingDefaults } from './sampling-defaults';
@@ -102,6 +102,8 @@ function describe(
     networkBytes: files.networkBytes,
     storageProblem: files.storageProblem,
     gpuBytes: engine.memory,
+    kvCache: engine.scratch.kvCacheKind,
+    kvCacheBytes: kvCacheBytesByKind(manifest, engine.contextLength),
     adapter: session.gpu.adapter,
     selfTest,
     provenance: manifest.provenance,

@@ -65,6 +65,10 @@ export interface ModelInfo {
   readonly storageProblem: string | null;
   /** GPU bytes by category. */
   readonly gpuBytes: Readonly<Record<string, number>>;
+  /** How keys and values of past tokens are kept. */
+  readonly kvCache: KvCacheKind;
+  /** GPU bytes that they take at this context, by kind. */
+  readonly kvCacheBytes: Readonly<Record<KvCacheKind, number>>;
   readonly adapter: AdapterSummary;
   /** How this GPU did against the reference. */
   readonly selfTest: SelfTestReport;

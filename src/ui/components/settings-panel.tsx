@@ -3,6 +3,7 @@ import { useFocusReturn } from '../focus-return';
 import { loadedModel } from '../state/model';
 import { type Theme, theme, themes } from '../state/preferences';
 import { change, resetSettings, type Settings, settings } from '../state/settings';
+import { KvCacheChoice } from './kv-cache-choice';
 import { ModelFacts } from './model-facts';
 import { StoredModels } from './stored-models';
 
@@ -99,6 +100,7 @@ export function SettingsPanel({ onClose }: { readonly onClose: () => void }) {
       <button type="button" class="button small" onClick={resetSettings}>
         {loadedModel.value ? 'Back to the model’s defaults' : 'Back to the defaults'}
       </button>
+      <KvCacheChoice />
       {loadedModel.value && <ModelFacts info={loadedModel.value} />}
       <StoredModels />
       <ThemeChoice />
@@ -110,7 +112,7 @@ const themeNames: Readonly<Record<Theme, string>> = { system: 'As the system', l
 
 function ThemeChoice() {
   return (
-    <fieldset class="theme-choice">
+    <fieldset class="choice">
       <legend>Colours</legend>
       {themes.map((name) => (
         <label key={name}>

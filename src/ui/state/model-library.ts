@@ -1,10 +1,11 @@
 /** What the model manager shows: every model this page knows of, what it takes, and whether it is on this device. */
 import { computed, signal } from '@preact/signals';
+import type { KvCacheKind } from '../../format/kv-cache';
 import type { Manifest } from '../../format/manifest';
 import { chunkTokensFor, planMemory } from '../../format/memory-plan';
 import { parseManifestText } from '../../storage/manifest-text';
 import { catalog, deleteStored, otherModels, refreshStored, storedModels } from './model';
-import { addedUrls, lastModelUrl } from './preferences';
+import { addedUrls, kvCache, lastModelUrl } from './preferences';
 
 /** Sizes that this browser lets the GPU bind at once. */
 export interface GpuLimits {
@@ -37,8 +38,17 @@ export const gpuLimits = signal<GpuLimits | null>(null);
 export const storageEstimate = signal<{ readonly usedBytes: number; readonly persistent: boolean } | null>(
   null,
 );
+/** By address; a string is why one cannot be read. */
+const manifests = signal<ReadonlyMap<string, Manifest | string>>(new Map());
+
 /** By address; a string is why the manifest cannot be read. */
-export const fits = signal<ReadonlyMap<string, ModelFit | string>>(new Map());
+export const fits = computed<ReadonlyMap<string, ModelFit | string>>(() => {
+  const entries = [...manifests.value].map(([url, manifest]) => {
+    const fit = typeof manifest === 'string' ? manifest : fitOf(manifest, gpuLimits.value, kvCache.value);
+    return [url, fit] as const;
+  });
+  return new Map(entries);
+});
 
 /** Folders that were dropped on the page live under this path, where no server has anything. */
 export const droppedPath = 'dropped-models/';
@@ -70,7 +80,7 @@ export const libraryModels = computed<readonly LibraryModel[]>(() => {
 /** Reads limits, storage and the manifests that were not read yet. */
 export async function refreshLibrary(): Promise<void> {
   await Promise.all([readLimits(), readStorage(), refreshStored()]);
-  await Promise.all(libraryModels.value.map(({ url }) => readFit(url)));
+  await Promise.all(libraryModels.value.map(({ url }) => readManifest(url)));
 }
 
 /** Forgets a model and frees what it takes on this device. */
@@ -98,27 +108,28 @@ async function readStorage(): Promise<void> {
   }
 }
 
-async function readFit(url: string): Promise<void> {
-  if (typeof fits.value.get(url) === 'object' || url.includes(`/${droppedPath}`)) return;
-  let fit: ModelFit | string;
+async function readManifest(url: string): Promise<void> {
+  if (typeof manifests.value.get(url) === 'object' || url.includes(`/${droppedPath}`)) return;
+  let manifest: Manifest | string;
   try {
     const response = await fetch(new URL('manifest.json', url), { cache: 'no-cache' });
     if (!response.ok) throw new Error(`HTTP ${response.status}`);
-    fit = fitOf(parseManifestText(await response.text()), gpuLimits.value);
+    manifest = parseManifestText(await response.text());
   } catch (error) {
-    fit = error instanceof Error ? error.message : String(error);
+    manifest = error instanceof Error ? error.message : String(error);
   }
-  fits.value = new Map(fits.value).set(url, fit);
+  manifests.value = new Map(manifests.value).set(url, manifest);
 }
 
 /** Holds a model against `limits`, with its weights split as the engine splits them. */
-export function fitOf(manifest: Manifest, limits: GpuLimits | null): ModelFit {
+function fitOf(manifest: Manifest, limits: GpuLimits | null, cache: KvCacheKind): ModelFit {
   const { config, scheme, quant } = manifest;
   const contextLength = config.maxPositionEmbeddings;
   const mostBytes = limits && Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize);
   const plan = planMemory({
     ...manifest,
     contextLength,
+    kvCache: cache,
     chunkTokens: Math.min(chunkTokensFor(mostBytes ?? 0), contextLength),
     ...(mostBytes ? { bindingBytes: mostBytes } : {}),
   });

@@ -5,7 +5,7 @@ import { EngineClient } from '../../api/client';
 import { formatBytes } from '../format';
 import { type CatalogModel, fetchCatalog } from './catalog';
 import { LoadRate } from './load-rate';
-import { addedUrls, lastModelUrl } from './preferences';
+import { addedUrls, kvCache, lastModelUrl } from './preferences';
 import { Recovery, suggestedContext } from './recovery';
 import { recommend } from './settings';
 import { askToPersist, readStorageSpace, storageSpace } from './storage-space';
@@ -138,6 +138,11 @@ export async function loadUrl(url: string): Promise<void> {
   await loadSelected();
 }
 
+/** Loads the present model again, if there is one, with what the preferences say now. */
+export async function reload(): Promise<void> {
+  if (presentUrl.value !== '') await loadUrl(presentUrl.value);
+}
+
 /** Loads the chosen model in place of the present one. */
 export async function loadSelected(contextLength?: number): Promise<void> {
   const number = ++loadNumber;
@@ -151,7 +156,8 @@ export async function loadSelected(contextLength?: number): Promise<void> {
     modelState.value = { kind: 'loading', progress: { phase: 'manifest', doneBytes: 0, totalBytes: 0 } };
   });
   try {
-    const info = await client.load({ url, ...(contextLength ? { contextLength } : {}) }, (progress) => {
+    const request = { url, kvCache: kvCache.value, ...(contextLength ? { contextLength } : {}) };
+    const info = await client.load(request, (progress) => {
       if (!current() || modelState.value.kind !== 'loading') return;
       noteSpace(progress);
       batch(() => {

@@ -1,6 +1,7 @@
 /** What one visit leaves for the next, apart from conversations and models: a few words in localStorage. */
 import { effect, type Signal, signal } from '@preact/signals';
 import * as v from 'valibot';
+import { kvCacheKinds } from '../../format/kv-cache';
 import { overridesSchema } from './chat-records';
 import type { Overrides } from './settings';
 
@@ -48,6 +49,9 @@ export const lastSettings = kept<Overrides>('settings', overridesSchema, {});
 
 /** Address of the model that was loaded last. */
 export const lastModelUrl = kept('model', v.string(), '');
+
+/** How the models that this page loads keep keys and values of past tokens. */
+export const kvCache = kept('kv-cache', v.picklist(kvCacheKinds), 'f16');
 
 /** Models of other addresses than the page's own, as typed by hand. */
 export const addedUrls = kept<string[]>('added-models', v.array(v.string()), []);
