@@ -9,6 +9,7 @@ import { basename, join, resolve } from 'node:path';
 import { textRequest } from '../src/api/chat-request';
 import { type ChatBackend, ChatCompletions } from '../src/api/completions';
 import { TextGenerator } from '../src/chat/text-generator';
+import { describePersistent } from '../src/engine/persistent-decode';
 import type { KvCacheKind } from '../src/format/kv-cache';
 import { samplingDefaults } from '../workers/sampling-defaults';
 import { readManifest } from './artifact-folder';
@@ -28,6 +29,8 @@ export interface CreateNodeEngineOptions {
   readonly contextLength?: number;
   /** How keys and values of past tokens are kept: `f16` (default), or codes of 8 or 4 bits in a half or a quarter of the memory. */
   readonly kvCache?: KvCacheKind;
+  /** All layers of a decoded token in one dispatch, where the GPU can, the results are equal and it is faster; default false. */
+  readonly persistentDecode?: boolean;
   /** Prompt tokens of the largest prefill pass: fewer take less GPU memory and longer over a prompt. What suits the GPU when left out. */
   readonly chunkTokens?: number;
   /** Debug: a layer that every pass holds against the float64 reference; a reply then fails with LayerCheckError where they differ. */
@@ -45,6 +48,8 @@ export interface NodeEngine {
     readonly contextLength: number;
     /** As the driver names it. */
     readonly adapter: string;
+    /** What came of `persistentDecode` when the model was loaded, in words; null where it was not asked for. */
+    readonly decoding: string | null;
   };
   /** Frees the model's GPU memory. Node may need `process.exit()`: the GPU's device keeps it running. */
   destroy(): void;
@@ -66,6 +71,7 @@ export async function createEngine({ model, ...options }: CreateNodeEngineOption
       scheme,
       contextLength: engine.contextLength,
       adapter: description || `${vendor} ${architecture}`.trim(),
+      decoding: engine.persistent && describePersistent(engine.persistent),
     },
     destroy: () => engine.destroy(),
   };

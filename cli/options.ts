@@ -24,6 +24,13 @@ export function numberBetween(least: number, most: number): (text: string) => nu
   };
 }
 
+/** `--persistent` of the commands that decode. */
+export function persistentOption(): Option {
+  const text =
+    'all layers of a decoded token in one dispatch, where the GPU can, the results are equal and it is faster';
+  return new Option('--persistent', text).default(false);
+}
+
 /** `--kv-cache`: how keys and values of past tokens are kept. */
 export function kvCacheOption(): Option {
   const text = 'how keys and values are kept: int8 and int4 take a half and a quarter of the memory of f16';

@@ -1,11 +1,11 @@
 import type { Command } from 'commander';
 import { TextGenerator } from '../../src/chat/text-generator';
 import type { LayerCheckReport } from '../../src/engine/layer-check';
-import type { PersistentState } from '../../src/engine/persistent-decode';
+import { describePersistent } from '../../src/engine/persistent-decode';
 import { greedy, type SamplingOptions } from '../../src/engine/types';
 import type { KvCacheKind } from '../../src/format/kv-cache';
 import { loadModel } from '../load-model';
-import { chunkTokensOption, kvCacheOption, numberBetween, wholeNumber } from '../options';
+import { chunkTokensOption, kvCacheOption, numberBetween, persistentOption, wholeNumber } from '../options';
 
 interface GenerateFlags {
   readonly chat?: string;
@@ -61,10 +61,7 @@ export function register(program: Command): void {
       'debug: hold layer n (from 0) against the float64 reference in every pass, fail where they differ',
       wholeNumber(0),
     )
-    .option(
-      '--persistent',
-      'experiment: all layers of a decoded token in one dispatch, where the GPU can and the results are equal',
-    )
+    .addOption(persistentOption())
     .option('--json', 'print {"text","tokenIds","promptIds","finishReason","stats"} instead of the text')
     .action(runGenerate);
 }
@@ -82,7 +79,7 @@ async function runGenerate(model: string, flags: GenerateFlags): Promise<void> {
     checkLayer: flags.checkLayer,
     ...(flags.persistent ? { persistentDecode: true } : {}),
   });
-  if (engine.persistent) process.stderr.write(`${persistentText(engine.persistent)}\n`);
+  if (engine.persistent) process.stderr.write(`${describePersistent(engine.persistent)}\n`);
   const generator = new TextGenerator(engine, tokenizer);
   const promptIds =
     flags.chat === undefined
@@ -99,11 +96,6 @@ async function runGenerate(model: string, flags: GenerateFlags): Promise<void> {
   write(flags.json ? `${JSON.stringify(reply)}\n` : '\n');
   const { layerCheck } = reply.stats;
   if (layerCheck) process.stderr.write(`${layerCheckText(layerCheck)}\n`);
-}
-
-function persistentText(state: PersistentState): string {
-  if (state.isOn) return `all layers of a token in one dispatch of ${state.groups} workgroups`;
-  return `the ordinary kernels decode: ${state.reason}`;
 }
 
 function layerCheckText({ layer, passes, largestError, allowed, what }: LayerCheckReport): string {

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import type { KvCacheKind } from '../../src/format/kv-cache';
 import { createHttpServer } from '../http-server';
 import { createEngine } from '../node-engine';
-import { chunkTokensOption, kvCacheOption, wholeNumber } from '../options';
+import { chunkTokensOption, kvCacheOption, persistentOption, wholeNumber } from '../options';
 import { print } from '../text';
 
 interface ServeFlags {
@@ -10,6 +10,7 @@ interface ServeFlags {
   readonly port: number;
   readonly context?: number;
   readonly kvCache: KvCacheKind;
+  readonly persistent: boolean;
   readonly chunkTokens?: number;
   readonly apiKey?: string;
   readonly cors?: string;
@@ -29,6 +30,7 @@ export function register(program: Command): void {
     .option('--port <port>', '0 picks a free one', wholeNumber(0), 8080)
     .option('--context <n>', "tokens of context; the model's maximum when left out", wholeNumber(1))
     .addOption(kvCacheOption())
+    .addOption(persistentOption())
     .addOption(chunkTokensOption())
     .option('--api-key <key>', 'ask for it as a bearer token (default: $MERGEQUANT_API_KEY)')
     .option('--cors <origin>', 'let web pages of this origin ask; * lets all')
@@ -36,8 +38,9 @@ export function register(program: Command): void {
 }
 
 async function runServe(model: string, flags: ServeFlags): Promise<void> {
-  const { context: contextLength, kvCache, chunkTokens } = flags;
-  const { info, chat } = await createEngine({ model, contextLength, kvCache, chunkTokens });
+  const { context: contextLength, kvCache, persistent: persistentDecode, chunkTokens } = flags;
+  const options = { contextLength, kvCache, persistentDecode, chunkTokens };
+  const { info, chat } = await createEngine({ model, ...options });
   const apiKey = flags.apiKey ?? process.env.MERGEQUANT_API_KEY;
   const server = createHttpServer({
     completions: chat.completions,
@@ -52,6 +55,7 @@ async function runServe(model: string, flags: ServeFlags): Promise<void> {
   const address = server.address();
   const port = typeof address === 'object' && address ? address.port : flags.port;
   print(`${info.name} (${info.scheme}, ${info.contextLength} tokens of context) on ${info.adapter}`);
+  if (info.decoding) print(info.decoding);
   print(`http://${flags.host}:${port}/v1`);
   await new Promise<void>((resolve) => {
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, resolve);
