@@ -5,7 +5,8 @@
 //   ->  y [T, N] f32, columns row_start .. row_start + rows.   i32 accumulators, exact.
 //
 // As `matvec_w4_sg`, but each piece of weights that a lane has loaded and unpacked meets all tokens of its group of
-// TOKENS before the next one; the grid's z is the group. Two rows share what they fetch of the activations. Where a group
+// TOKENS before the next one. The grid's x is the group, so that groups that read the same weights run at the same time and
+// share them in the cache; y and z cover the rows. Two rows share what they fetch of the activations. Where a group
 // has fewer tokens, its last one is counted again and not stored: no branches, so that loads are in flight together.
 // Preconditions: K' is a multiple of 32; WORKGROUP is a power of two, no smaller than a subgroup; invocations form
 // subgroups in the order of their local index. Preceded by w4_store.wgsl.
@@ -26,7 +27,7 @@ override UNROLL: u32 = 2; // 16-byte loads in flight per row, at most 6
 override HAS_BIAS: bool = false;
 override ACCUMULATE: bool = false;
 
-override TOKENS: u32 = 8; // of a group, at most most_tokens
+override TOKENS: u32 = 2; // of a group, at most most_tokens
 
 const most_tokens = 8u;
 const most_unroll = 6u;
@@ -52,7 +53,7 @@ fn add_products(acc: i32, lows: vec4u, highs: vec4u, first: vec4u, second: vec4u
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
         @builtin(local_invocation_index) local: u32, @builtin(subgroup_size) subgroup_size: u32) {
-  let first_token = group.z * TOKENS;
+  let first_token = group.x * TOKENS;
   if (first_token >= step.num_tokens) {
     return;
   }
@@ -60,8 +61,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let lanes = min(subgroup_size, WORKGROUP);
   let lane = local % lanes;
   let rows_per_group = 2u * (WORKGROUP / lanes);
-  let rows_per_grid = groups.x * groups.y * rows_per_group;
-  let group_first = (group.y * groups.x + group.x) * rows_per_group;
+  let rows_per_grid = groups.y * groups.z * rows_per_group;
+  let group_first = (group.z * groups.y + group.y) * rows_per_group;
   let last = params.K_pieces - 1u;
   for (var first_row = group_first; first_row < params.rows; first_row += rows_per_grid) {
     let row = first_row + 2u * (local / lanes);

@@ -29,18 +29,15 @@ export class DraftVerifier {
     mostDrafted: number,
   ): Promise<DraftVerifier> {
     const { device } = context.gpu;
-    const { vocabSize, intermediateSize } = weights.layout.config;
+    const { vocabSize } = weights.layout.config;
     const chunkTokens = mostDrafted + 1;
     const { arena } = context;
     const floats = (label: string, count: number) => allocate(arena, label, 4 * count);
-    // Prefill's own product applies the gate and needs one row of gate_up; this pass stores all of them.
-    const gateUp = floats('verify.gate_up', chunkTokens * 2 * intermediateSize);
-    const own: Scratch = { ...scratch, chunkTokens, gateUp };
     const logits = floats('verify.logits', chunkTokens * vocabSize);
     const drawn = floats('verify.drawn', chunkTokens);
     const [layers, head, choice] = await Promise.all([
-      buildLayers(context, weights, own, 'few'),
-      buildFullHead(context, weights, own, logits, 'vector'),
+      buildLayers(context, weights, scratch, 'few'),
+      buildFullHead(context, weights, scratch, logits, 'vector'),
       argmaxRows(context, { vocabSize, step: scratch.step, logits, ids: drawn }),
     ]);
     const staging = device.createBuffer({ label: 'verified', size: drawn.size, usage: 0x1 | 0x8 }); // MAP_READ | COPY_DST

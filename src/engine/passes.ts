@@ -1,4 +1,5 @@
 /** The operations of every kind of pass over one model. */
+import { fewTokens } from '../format/plan-buffers';
 import { argmax } from '../kernels/argmax';
 import type { KernelContext, Op } from '../kernels/op';
 import { sample } from '../kernels/sample';
@@ -16,6 +17,8 @@ import type { DrawArgs } from './sampler';
 /** Built once per model. */
 export interface Passes {
   readonly prefill: readonly Op[];
+  /** The same bits for passes of up to {@link fewTokens}, where tiles would be empty for the most part; null where they gain nothing. */
+  readonly few: readonly Op[] | null;
   readonly decode: readonly Op[];
   /** The same for positions from {@link longContextFrom}; null where `decode` is for all. */
   readonly longDecode: readonly Op[] | null;
@@ -32,8 +35,9 @@ export async function buildPasses(
   draw: DrawArgs,
 ): Promise<Passes> {
   const fuses = canFuseDecode(context.gpu, weights, scratch);
-  const [prefill, decode, head, greedy, sampled] = await Promise.all([
+  const [prefill, few, decode, head, greedy, sampled] = await Promise.all([
     buildLayers(context, weights, scratch, 'matrix'),
+    hasFew(context, weights) ? buildLayers(context, weights, scratch, 'few') : null,
     fuses ? buildDecodeLayers(context, weights, scratch) : buildLayers(context, weights, scratch, 'vector'),
     buildHead(context, weights, scratch),
     argmax(context, draw),
@@ -41,5 +45,18 @@ export async function buildPasses(
   ]);
   const isLong = fuses && scratch.contextLength > longContextFrom;
   const longDecode = isLong ? await buildLongDecodeLayers(context, weights, scratch, decode) : null;
-  return { prefill, decode, longDecode, head, greedy, sampled };
+  return { prefill, few, decode, longDecode, head, greedy, sampled };
+}
+
+/** Layers of a prefill pass over `numTokens` tokens. */
+export function prefillLayers({ prefill, few, decode }: Passes, numTokens: number): readonly Op[] {
+  if (numTokens === 1) return decode;
+  return few && numTokens <= fewTokens ? few : prefill;
+}
+
+function hasFew({ gpu }: KernelContext, { layers }: ModelWeights): boolean {
+  if (gpu.caps.software || !gpu.caps.subgroups) return false;
+  return layers.every(({ qkv, o, gateUp, down }) =>
+    [qkv, o, gateUp, down].every(({ kind }) => kind === 'int4'),
+  );
 }

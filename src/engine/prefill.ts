@@ -1,5 +1,6 @@
 /** The prompt's way through the model, in chunks. */
 import type { PassRunner } from './pass-runner';
+import { prefillLayers } from './passes';
 import type { Reply } from './reply';
 
 /** Tokens of the first prefill pass; while passes take less than this time, the next ones are twice as long. */
@@ -26,7 +27,7 @@ export class Prefill {
       const ids = promptIds.slice(position, position + passTokens);
       const last = position + ids.length === promptIds.length;
       runner.feed(ids, position);
-      const layers = ids.length === 1 ? passes.decode : passes.prefill;
+      const layers = prefillLayers(passes, ids.length);
       position += ids.length;
       runner.submit([...layers, ...(last ? draw : [])], ids.length, position, last ? 0 : null);
       cached.push(...ids);

@@ -24,7 +24,7 @@ describe('Llama-2-7B at 2048 tokens', () => {
       'kv-cache': 2 * 2 * 32 * 2048 * 4096,
       scratch:
         4 * 256 * (1 + 2 * 4096 + 12288 + 11008 / 4 + 2) +
-        4 * (2 * 11008 + 8 * 32 * 132 + 2048 * 128 + 4096 + 32000),
+        4 * (24 * 2 * 11008 + 8 * 32 * 132 + 2048 * 128 + 4096 + 32000),
     });
     expect(plan.gpuBytes).toBe(Object.values(plan.bytesByCategory).reduce((a, b) => a + b, 0));
     expect(plan.gpuBytes / GiB).toBeGreaterThan(4.5);

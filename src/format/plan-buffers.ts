@@ -68,17 +68,21 @@ export function cacheBuffers(config: LlamaConfig, contextLength: number, kind: K
     }));
 }
 
+/** Tokens up to which a prefill pass runs with vector products, which store gate and up: docs/LOG.md. */
+export const fewTokens = 24;
+
 /** What one pass over a chunk of T tokens works in. */
 export function scratchBuffers(layout: ModelLayout, contextLength: number, T: number): PlanBuffer[] {
   const { config } = layout;
   const { hiddenSize: D, intermediateSize: F, numHeads, headDim, vocabSize } = config;
+  const fusesGate = layout.quant && !layout.quant.hadamard && !layout.quant.weightGrid;
   const pieceKeys = headDim <= 64 && contextLength <= 1024 ? 64 : 256; // of one workgroup of decode's attention
   const words: Record<string, number> = {
     ids: T,
     x: T * D,
     attended: T * Math.max(D, numHeads * headDim), // and the plain norm's output
     qkv: T * Math.max(qkvRows(config), F), // and the FFN's activations
-    gate_up: (layout.quant && !layout.quant.hadamard && !layout.quant.weightGrid ? 1 : T) * 2 * F,
+    gate_up: (fusesGate ? Math.min(T, fewTokens) : T) * 2 * F,
     q: (T * largestInputs(layout)) / 4, // 8-bit lanes
     qmeta: 2 * T,
     partials: numHeads * Math.ceil(contextLength / pieceKeys) * (4 * Math.ceil(headDim / 4) + 4), // one token's

@@ -18,7 +18,10 @@ export interface LinearW4Tuning {
   readonly lanesPerRow?: number;
   /** Vector: false keeps to workgroup memory although the device has subgroups. */
   readonly subgroups?: boolean;
-  /** Few: tokens that share a load of weights, 2 to 8. Default 8; what a group has fewer is computed for nothing. */
+  /**
+   * Few: tokens that share a load of weights, 2 to 8; what a group has fewer is computed for nothing. Default 2, the fastest on
+   * an H200 for 1 to 32 tokens.
+   */
   readonly groupTokens?: number;
   /** Matrix: tokens per tile: 16, 32 or 64. Default 64; smaller ones waste less on short prompts. */
   readonly tileTokens?: 16 | 32 | 64;
@@ -28,7 +31,7 @@ export interface LinearW4Tuning {
 
 export interface LinearW4Args {
   /**
-   * `vector` for decode (any T, fast at T = 1), `few` for 2 to about 16 tokens, `matrix` for prefill. All give the same bits.
+   * `vector` for decode (any T, fast at T = 1), `few` for up to about 32 tokens, `matrix` for prefill. All give the same bits.
    */
   readonly kind: 'vector' | 'few' | 'matrix';
   /** K', a multiple of 32. */
@@ -107,7 +110,7 @@ function vectorOrFew(context: KernelContext, args: LinearW4Args): Variant {
   const { software, subgroups, subgroupMaxSize } = context.gpu.caps;
   if (args.kind !== 'few' || software || !subgroups) return vectorVariant(context, args);
   const threads = 256;
-  const { groupTokens = 8 } = args.tuning ?? {};
+  const { groupTokens = 2 } = args.tuning ?? {};
   requireShape(
     Number.isInteger(groupTokens) && groupTokens >= 2 && groupTokens <= 8,
     'matvec_w4_few',
@@ -119,7 +122,7 @@ function vectorOrFew(context: KernelContext, args: LinearW4Args): Variant {
     source: `${storeSource}\n${fewSource}`,
     enables: ['subgroups'],
     constants: { WORKGROUP: threads, UNROLL: 2, TOKENS: groupTokens },
-    grid: (numTokens) => [x, y, Math.ceil(numTokens / groupTokens)],
+    grid: (numTokens) => [Math.ceil(numTokens / groupTokens), x, y],
   };
 }
 

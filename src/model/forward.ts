@@ -21,7 +21,7 @@ import type { DenseMatrix, GridMatrix, Int4Matrix, Matrix, ModelWeights, NormWei
 /** `vector` reads each weight once for one token (decode); `matrix` tiles over many tokens (prefill). */
 export type PassKind = 'vector' | 'matrix';
 
-/** `few`: as `vector`, its int4 products made for `scratch.chunkTokens` of 2 to 8 (drafts to be verified); `gateUp` holds a row each. */
+/** `few`: as `vector`, its int4 products made for passes of up to `fewTokens`, of which `scratch.gateUp` holds a row each. */
 export type LayersKind = PassKind | 'few';
 
 /** What the builders below share. */
@@ -157,9 +157,7 @@ function linear(pass: Pass, matrix: Matrix, floats: GPUBuffer, y: GPUBuffer, acc
   if (matrix.kind === 'dense') return denseOps(context, matrix, kind, scratch, floats, y, { accumulate });
   if (matrix.kind === 'grid') return gridBlocks(pass, matrix, y, accumulate);
   return int4Blocks(pass, matrix, y, accumulate).map((args) =>
-    isFew
-      ? linearW4(context, { ...args, kind: 'few', tuning: { groupTokens: Math.min(8, scratch.chunkTokens) } })
-      : linearW4(context, { ...args, kind }),
+    linearW4(context, { ...args, kind: isFew ? 'few' : kind }),
   );
 }
 

@@ -1,5 +1,6 @@
 /** The buffers one pass works in, sized for the largest chunk of tokens, and the KV cache. */
 import { type KvCacheKind, kvCacheBytes, kvScalesBytes } from '../format/kv-cache';
+import { fewTokens } from '../format/plan-buffers';
 import { qkvRows } from '../format/tensors';
 import type { BufferArena, GpuMemory } from '../gpu/arena';
 import { storageUsage } from '../gpu/arena';
@@ -30,7 +31,7 @@ export interface Scratch {
   readonly attended: GPUBuffer; // [T, H·Dh] f32
   readonly qkv: GPUBuffer; // [T, (H + 2·Hkv)·Dh] f32
   readonly activated: GPUBuffer; // [T, F] f32
-  readonly gateUp: GPUBuffer; // [T, 2F] f32; [1, 2F] where prefill's product applies SwiGLU's gate
+  readonly gateUp: GPUBuffer; // [T, 2F] f32; at most fewTokens rows where prefill's product applies SwiGLU's gate
   readonly q: GPUBuffer; // [T, max K'/4] u32, quantized activations
   readonly qmeta: GPUBuffer; // [T] scale and sum
   readonly partials: GPUBuffer; // attention pieces of one token
@@ -97,7 +98,7 @@ export function createScratch(
     attended,
     qkv,
     activated: qkv,
-    gateUp: floats('gate_up', (storesGateUp(weights, software) ? T : 1) * 2 * F),
+    gateUp: floats('gate_up', (storesGateUp(weights, software) ? T : Math.min(T, fewTokens)) * 2 * F),
     q: floats('q', (T * largestQuantizedInput(weights)) / 4),
     qmeta: floats('qmeta', 2 * T),
     partials: floats('partials', attentionPartialsBytes({ numHeads: H, headDim, contextLength }, 1) / 4),
