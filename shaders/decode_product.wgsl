@@ -8,7 +8,8 @@
 //
 // Every workgroup quantizes the token for itself into workgroup memory (one dispatch less is worth more than that), so
 // few, large workgroups that walk many rows each are the fast shape. A subgroup owns two neighbouring rows at a time, so
-// that each activation is fetched once for both. Lane l of S owns the 16-byte pieces l, l + S, ... of its rows as far as
+// that each activation is fetched once for both; pairs of rows are dealt to the workgroups in turn, so that none has more than
+// one pair for each of its subgroups more than another. Lane l of S owns the 16-byte pieces l, l + S, ... of its rows as far as
 // they are whole rounds of all lanes, and of the rest (the tail) the 4-byte words l, l + S, ..., so that few lanes idle. It
 // starts from -8 times the sum of the activations it meets, the offset of the nibbles. PIECES loads per row are in
 // flight per lane, and those of the next chunk of PIECES (or of the next rows) are issued before this one is used; the
@@ -62,20 +63,28 @@ fn store_word(word: u32, packed: u32) {
 }
 
 struct Chunk {
-  pieces: array<vec4u, max_pieces>,
+  upper: array<vec4u, max_pieces>,
+  lower: array<vec4u, max_pieces>, // of the row below
 }
 
 struct Tail {
-  words: array<u32, max_tail>,
+  upper: array<u32, max_tail>,
+  lower: array<u32, max_tail>,
 }
 
-/// Pieces of rounds chunk * PIECES + j of a row. Where there are none, some other piece, which nothing uses: no branches, so
-/// that all loads are in flight at once.
+/// Pieces of rounds chunk * PIECES + j of the rows `row` and the one below it, if there are such rows: idle subgroups would
+/// otherwise all read the same place at the end. No branches around single loads, so that all are in flight at once: where there
+/// is no such piece, the last one, which nothing uses.
 fn load_chunk(row: u32, chunk: u32, lane: u32, lanes: u32) -> Chunk {
   var loaded: Chunk;
-  let base = min(row, params.rows - 1u) * params.K_pieces;
-  for (var j = 0u; j < PIECES; j++) {
-    loaded.pieces[j] = weight[base + min((chunk * PIECES + j) * lanes + lane, params.K_pieces - 1u)];
+  if (row < params.rows) {
+    let upper = row * params.K_pieces;
+    let lower = min(row + 1u, params.rows - 1u) * params.K_pieces;
+    for (var j = 0u; j < PIECES; j++) {
+      let piece = min((chunk * PIECES + j) * lanes + lane, params.K_pieces - 1u);
+      loaded.upper[j] = weight[upper + piece];
+      loaded.lower[j] = weight[lower + piece];
+    }
   }
   return loaded;
 }
@@ -83,11 +92,15 @@ fn load_chunk(row: u32, chunk: u32, lane: u32, lanes: u32) -> Chunk {
 /// Words behind the whole rounds, 0 where there are none.
 fn load_tail(row: u32, first: u32, lane: u32, lanes: u32) -> Tail {
   var loaded: Tail;
-  let base = min(row, params.rows - 1u) * params.K_pieces;
-  for (var j = 0u; j < TAIL; j++) {
-    let word = first + j * lanes + lane;
-    let at = min(word, 4u * params.K_pieces - 1u);
-    loaded.words[j] = select(0u, weight[base + at / 4u][at % 4u], at == word);
+  if (row < params.rows) {
+    let upper = row * params.K_pieces;
+    let lower = min(row + 1u, params.rows - 1u) * params.K_pieces;
+    for (var j = 0u; j < TAIL; j++) {
+      let word = first + j * lanes + lane;
+      let at = min(word, 4u * params.K_pieces - 1u);
+      loaded.upper[j] = select(0u, weight[upper + at / 4u][at % 4u], at == word);
+      loaded.lower[j] = select(0u, weight[lower + at / 4u][at % 4u], at == word);
+    }
   }
   return loaded;
 }
@@ -131,20 +144,19 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         @builtin(local_invocation_index) local: u32, @builtin(subgroup_size) subgroup_size: u32) {
   let lanes = min(subgroup_size, WORKGROUP);
   let lane = local % lanes;
-  let rows_per_turn = WORKGROUP / lanes * 2u;
-  let stride = groups.x * rows_per_turn;
-  let own = group.x * rows_per_turn + local / lanes * 2u;
+  let pairs_per_turn = WORKGROUP / lanes * groups.x;
+  let own = 2u * (local / lanes * groups.x + group.x); // first row of this subgroup's first pair
   let rounds = params.K_pieces / lanes;
-  let chunks = (rounds + PIECES - 1u) / PIECES;
+  let chunks = max(1u, (rounds + PIECES - 1u) / PIECES);
   let first_tail = 4u * rounds * lanes;
 
   var ahead = load_chunk(own, 0u, lane, lanes);
-  var ahead_below = load_chunk(own + 1u, 0u, lane, lanes);
   let token_scale = quantize_token(local, lane, lanes);
   workgroupBarrier();
   let offset = offset_share(rounds, lane, lanes);
 
-  for (var turn = 0u; group.x * rows_per_turn + turn < params.rows; turn += stride) {
+  // As many turns for each subgroup of the workgroup as its first one has, so that control flow stays uniform.
+  for (var turn = 0u; 2u * group.x + turn < params.rows; turn += 2u * pairs_per_turn) {
     let row = own + turn;
     let n = params.row_start + min(row, params.rows - 1u);
     let n_below = params.row_start + min(row + 1u, params.rows - 1u);
@@ -154,31 +166,26 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       before = vec2f(y[n], y[n_below]);
     }
     let tail = load_tail(row, first_tail, lane, lanes);
-    let tail_below = load_tail(row + 1u, first_tail, lane, lanes);
     var acc = -offset;
     var acc_below = -offset;
     for (var chunk = 0u; chunk < chunks; chunk++) {
       let current = ahead;
-      let current_below = ahead_below;
       let is_last = chunk + 1u == chunks;
-      let next_row = select(row, row + stride, is_last);
-      let next_chunk = select(chunk + 1u, 0u, is_last);
-      ahead = load_chunk(next_row, next_chunk, lane, lanes);
-      ahead_below = load_chunk(next_row + 1u, next_chunk, lane, lanes);
+      ahead = load_chunk(select(row, row + 2u * pairs_per_turn, is_last), select(chunk + 1u, 0u, is_last), lane, lanes);
       for (var j = 0u; j < PIECES; j++) {
         let round = chunk * PIECES + j;
         if (round < rounds) {
           let first = activations[round * lanes + lane];
           let second = activations[CAPACITY + round * lanes + lane];
-          acc += dot32(current.pieces[j], first, second);
-          acc_below += dot32(current_below.pieces[j], first, second);
+          acc += dot32(current.upper[j], first, second);
+          acc_below += dot32(current.lower[j], first, second);
         }
       }
     }
     for (var j = 0u; j < TAIL; j++) {
       let pair = activation_pair(first_tail + j * lanes + lane);
-      acc += dot8(tail.words[j], pair);
-      acc_below += dot8(tail_below.words[j], pair);
+      acc += dot8(tail.upper[j], pair);
+      acc_below += dot8(tail.lower[j], pair);
     }
     let value = scaled(subgroupAdd(acc), scales.x, token_scale, n);
     let value_below = scaled(subgroupAdd(acc_below), scales.y, token_scale, n_below);
