@@ -40,6 +40,19 @@ test('keys and values in fewer bits: told what they take, the model is loaded ag
   expect((await ask(page, 'Hi')).trim()).not.toBe('');
 });
 
+test('one program per token: tried when the model is loaded again, and what came of it is said', async ({
+  page,
+}) => {
+  await openPage(page);
+  await page.getByTestId('settings-toggle').click();
+  await expect(page.getByTestId('persistent-report')).toHaveCount(0);
+  await page.getByRole('checkbox', { name: 'One GPU program per token' }).check();
+  const report = page.getByTestId('persistent-report');
+  await expect(report).toHaveText(/^(In use, on \d+ workgroups|Not in use: .+)\.$/);
+  await expectReady(page);
+  expect((await ask(page, 'Hi')).trim()).not.toBe('');
+});
+
 test('a folder from this computer is checked, stored, loaded, and there at the next visit', async ({
   page,
 }) => {

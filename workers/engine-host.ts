@@ -76,8 +76,8 @@ export class EngineHost {
       this.#unloadModel();
       let session = await this.#openSession();
       const contextLength = request.contextLength ?? artifact.manifest.config.maxPositionEmbeddings;
-      const { kvCache = 'f16', checkLayer = null } = request;
-      const wanted = { contextLength, kvCache, checkLayer };
+      const { kvCache = 'f16', persistentDecode = false, checkLayer = null } = request;
+      const wanted = { contextLength, kvCache, persistentDecode, checkLayer };
       checkLimits(artifact.manifest, wanted, session.gpu.device.limits);
       onProgress({ phase: 'self-test', doneBytes: 0, totalBytes: 0 });
       const checked = await this.#checkGpu(session, artifact, wanted);

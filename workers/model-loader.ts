@@ -1,6 +1,7 @@
 /** Puts an opened artifact on the GPU: weights, tokenizer, engine, and the check of the loaded model. */
 import { TextGenerator } from '../src/chat/text-generator';
 import { Engine } from '../src/engine/engine';
+import type { PersistentState } from '../src/engine/persistent-decode';
 import { crossCheck } from '../src/engine/self-test';
 import { WeightsLoader } from '../src/model/weights-loader';
 import { type ArtifactProgress, type LoadedFiles, loadArtifact } from '../src/storage/load-artifact';
@@ -9,12 +10,13 @@ import type { PauseGate } from '../src/storage/pause';
 import { ChatTokenizer } from '../src/tokenizer/chat-tokenizer';
 import { kvCacheBytesByKind, type WantedCache, withShorterContext } from './fit';
 import type { GpuSession } from './gpu-session';
-import type { LoadProgress, ModelInfo, SelfTestReport } from './protocol';
+import type { LoadProgress, ModelInfo, PersistentReport, SelfTestReport } from './protocol';
 import { samplingDefaults } from './sampling-defaults';
 import { type ThreadLike, TokenizerThread } from './tokenizer-thread';
 
 /** How a model is to be loaded. */
 export interface WantedModel extends WantedCache {
+  readonly persistentDecode: boolean;
   readonly checkLayer: number | null;
 }
 
@@ -44,14 +46,14 @@ export interface LoadJob {
 export async function loadModel(job: LoadJob): Promise<LoadedModel> {
   const { session, wanted, artifact, onProgress, signal, selfTest } = job;
   const { loader, files } = await fillWeights(job);
-  const { contextLength, kvCache } = wanted;
+  const { contextLength, kvCache, persistentDecode } = wanted;
   const artifactBytes = totalBytes(artifact);
   const done = { doneBytes: artifactBytes, totalBytes: artifactBytes };
   onProgress({ phase: 'compile', ...done });
   const weights = await loader.finish();
   try {
     const tokenizer = ChatTokenizer.fromFiles(files.tokenizerFiles);
-    const engine = await Engine.create(session.gpu, weights, { contextLength, kvCache });
+    const engine = await Engine.create(session.gpu, weights, { contextLength, kvCache, persistentDecode });
     onProgress({ phase: 'self-test', ...done });
     const start = performance.now();
     await crossCheck(engine);
@@ -68,7 +70,12 @@ export async function loadModel(job: LoadJob): Promise<LoadedModel> {
 /** Allocates the weights, so that a GPU too small says so before the download, and fills them. */
 async function fillWeights(job: LoadJob): Promise<{ loader: WeightsLoader; files: LoadedFiles }> {
   const { session, artifact, wanted, storage, signal, pause } = job;
-  const loader = WeightsLoader.create(session.gpu, artifact.manifest, wanted.checkLayer);
+  const loader = WeightsLoader.create(
+    session.gpu,
+    artifact.manifest,
+    wanted.checkLayer,
+    wanted.persistentDecode,
+  );
   try {
     await loader.allocated();
     const sink = {
@@ -104,11 +111,18 @@ function describe(
     gpuBytes: engine.memory,
     kvCache: engine.scratch.kvCacheKind,
     kvCacheBytes: kvCacheBytesByKind(manifest, engine.contextLength),
+    persistentDecode: persistentReport(engine.persistent),
     adapter: session.gpu.adapter,
     selfTest,
     provenance: manifest.provenance,
     samplingDefaults: samplingDefaults(files.tokenizerFiles.get('generation_config.json')),
   };
+}
+
+/** What can cross to the page. */
+function persistentReport(state: PersistentState | null): PersistentReport | null {
+  if (!state) return null;
+  return state.isOn ? { isOn: true, groups: state.groups } : { isOn: false, reason: state.reason };
 }
 
 function textGenerator(

@@ -28,6 +28,8 @@ export interface LoadRequest {
   readonly contextLength?: number;
   /** How keys and values are kept: codes of 8 or 4 bits take less GPU memory; `f16` when left out. */
   readonly kvCache?: KvCacheKind;
+  /** All layers of a decoded token in one dispatch, where the GPU can, the results are equal and it is faster. */
+  readonly persistentDecode?: boolean;
   /** Debug: a layer that every pass holds against the float64 reference. */
   readonly checkLayer?: number;
 }
@@ -47,6 +49,11 @@ export interface FolderRequest {
   readonly url: string;
   readonly files: readonly File[];
 }
+
+/** What came of trying to decode in one dispatch a token when the model was loaded. */
+export type PersistentReport =
+  | { readonly isOn: true; readonly groups: number }
+  | { readonly isOn: false; readonly reason: string };
 
 /** What was loaded, from where, and onto what. */
 export interface ModelInfo {
@@ -69,6 +76,8 @@ export interface ModelInfo {
   readonly kvCache: KvCacheKind;
   /** GPU bytes that they take at this context, by kind. */
   readonly kvCacheBytes: Readonly<Record<KvCacheKind, number>>;
+  /** Whether tokens are decoded in one dispatch, and if not, why; null where it was not asked for. */
+  readonly persistentDecode: PersistentReport | null;
   readonly adapter: AdapterSummary;
   /** How this GPU did against the reference. */
   readonly selfTest: SelfTestReport;

@@ -5,7 +5,7 @@ import { parseBenchFile } from '../../bench/bench-file';
 import { benchFileName, writeBenchFile } from '../../bench/results-folder.node';
 
 const {
-  BENCH_SUITES = 'ceiling,kernels,quant-step,layer,decode,load,demo',
+  BENCH_SUITES = 'ceiling,kernels,quant-step,layer,decode,persistent,load,demo',
   BENCH_SHAPE = 'llama-2-7b',
   BENCH_SCHEMES = 'fp16,rtn-dynamic-a4,mergequant-a4,mergequant-a8,mergequant-static-a4',
   BENCH_CONTEXTS = '0,512,2048,4000',

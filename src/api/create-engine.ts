@@ -13,6 +13,11 @@ export interface CreateEngineOptions {
   readonly contextLength?: number;
   /** How keys and values of past tokens are kept: `f16` (default), or codes of 8 or 4 bits in a half or a quarter of the memory. */
   readonly kvCache?: KvCacheKind;
+  /**
+   * All layers of a decoded token in one dispatch, where the GPU can, the results are those of the ordinary kernels bit for bit, and
+   * it is faster: `info.persistentDecode` says what came of it. Default false.
+   */
+  readonly persistentDecode?: boolean;
   /** Debug: a layer that every pass holds against the float64 reference; a reply then fails with LayerCheckError where they differ. */
   readonly checkLayer?: number;
   /** Hears how the loading goes, many times a second. */
@@ -43,6 +48,7 @@ export async function createEngine(options: CreateEngineOptions): Promise<ChatEn
   const {
     contextLength,
     kvCache,
+    persistentDecode,
     checkLayer,
     onProgress = () => undefined,
     onFailure,
@@ -62,6 +68,7 @@ export async function createEngine(options: CreateEngineOptions): Promise<ChatEn
       url,
       ...(contextLength ? { contextLength } : {}),
       ...(kvCache ? { kvCache } : {}),
+      ...(persistentDecode ? { persistentDecode } : {}),
       ...(checkLayer === undefined ? {} : { checkLayer }),
     };
     const info = await client.load(request, onProgress);

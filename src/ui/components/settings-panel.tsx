@@ -5,6 +5,7 @@ import { type Theme, theme, themes } from '../state/preferences';
 import { change, resetSettings, type Settings, settings } from '../state/settings';
 import { KvCacheChoice } from './kv-cache-choice';
 import { ModelFacts } from './model-facts';
+import { PersistentChoice } from './persistent-choice';
 import { StoredModels } from './stored-models';
 
 type NumberKey = Exclude<keyof Settings, 'systemPrompt'>;
@@ -101,6 +102,7 @@ export function SettingsPanel({ onClose }: { readonly onClose: () => void }) {
         {loadedModel.value ? 'Back to the model’s defaults' : 'Back to the defaults'}
       </button>
       <KvCacheChoice />
+      <PersistentChoice />
       {loadedModel.value && <ModelFacts info={loadedModel.value} />}
       <StoredModels />
       <ThemeChoice />

@@ -5,7 +5,7 @@ import { EngineClient } from '../../api/client';
 import { formatBytes } from '../format';
 import { type CatalogModel, fetchCatalog } from './catalog';
 import { LoadRate } from './load-rate';
-import { addedUrls, kvCache, lastModelUrl } from './preferences';
+import { addedUrls, kvCache, lastModelUrl, persistentDecode } from './preferences';
 import { Recovery, suggestedContext } from './recovery';
 import { recommend } from './settings';
 import { askToPersist, readStorageSpace, storageSpace } from './storage-space';
@@ -156,7 +156,8 @@ export async function loadSelected(contextLength?: number): Promise<void> {
     modelState.value = { kind: 'loading', progress: { phase: 'manifest', doneBytes: 0, totalBytes: 0 } };
   });
   try {
-    const request = { url, kvCache: kvCache.value, ...(contextLength ? { contextLength } : {}) };
+    const preferred = { kvCache: kvCache.value, persistentDecode: persistentDecode.value };
+    const request = { url, ...preferred, ...(contextLength ? { contextLength } : {}) };
     const info = await client.load(request, (progress) => {
       if (!current() || modelState.value.kind !== 'loading') return;
       noteSpace(progress);

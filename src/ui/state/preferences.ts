@@ -53,6 +53,9 @@ export const lastModelUrl = kept('model', v.string(), '');
 /** How the models that this page loads keep keys and values of past tokens. */
 export const kvCache = kept('kv-cache', v.picklist(kvCacheKinds), 'f16');
 
+/** Whether the models that this page loads try to decode in one dispatch a token. */
+export const persistentDecode = kept('persistent-decode', v.boolean(), false);
+
 /** Models of other addresses than the page's own, as typed by hand. */
 export const addedUrls = kept<string[]>('added-models', v.array(v.string()), []);
 
