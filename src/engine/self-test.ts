@@ -6,6 +6,7 @@
 import type { LlamaConfig } from '../format/config';
 import type { KvCacheKind } from '../format/kv-cache';
 import type { LayerSpec, QuantSpec } from '../format/manifest';
+import { fewTokens } from '../format/plan-buffers';
 import { schemeModes } from '../format/scheme';
 import { type ModelLayout, paddedInputs } from '../format/tensors';
 import { gridStep, gridWord, gridZero, storableStep } from '../format/weight-grid';
@@ -28,9 +29,11 @@ export class SelfTestError extends Error {
   }
 }
 
-/** A prompt of several tokens, so that the passes for many tokens run, and the tokens decoded after it. */
+/** A prompt of several tokens, and the tokens decoded after it. */
 const promptIds = [5, 61, 17, 96, 33, 2, 77] as const;
 const decodedTokens = 4;
+/** A prompt that is too long for the passes for a few tokens, where there are such. */
+const longPromptIds = Array.from({ length: fewTokens + 2 }, (_, i) => (37 * i + 5) % 128);
 
 /**
  * Runs prefill, decode and the samplers of a small model like `layout` on this GPU.
@@ -46,7 +49,10 @@ export async function selfTest(
 ): Promise<void> {
   const small = smallLayout(layout, contextLength);
   const model = loudModel(small);
-  const engine = await Engine.create(gpu, await uploadModel(gpu, model), { chunkTokens: 16, kvCache });
+  const engine = await Engine.create(gpu, await uploadModel(gpu, model), {
+    chunkTokens: longPromptIds.length,
+    kvCache,
+  });
   try {
     const first = await generate(engine, promptIds, 1, greedy);
     await checkLogits('logits after a prompt', engine, model, promptIds, first);
@@ -57,23 +63,26 @@ export async function selfTest(
     // with the one most probable token left to draw from, the sampler has to draw the greedy one
     const sampled = await generate(engine, promptIds, 2, { ...greedy, temperature: 1, topK: 1, seed: 7 });
     checkEqual('tokens sampled from the top 1', sampled, decoded.slice(0, 2));
+    await crossCheck(engine);
   } finally {
     engine.destroy();
   }
 }
 
 /**
- * Runs a few tokens through the loaded model twice, as a prompt and one by one: different kernels, the same result.
+ * Runs a prompt through the loaded model twice, as a whole, and all but its end in a shorter pass and the rest one by one:
+ * different kernels, the same result.
  * @throws SelfTestError
  */
 export async function crossCheck(engine: Engine): Promise<void> {
   const { vocabSize } = engine.weights.layout.config;
-  const ids = promptIds.slice(0, 4).map((id) => id % vocabSize);
+  const length = engine.passes.few ? longPromptIds.length : decodedTokens;
+  const ids = longPromptIds.slice(0, Math.min(length, engine.contextLength)).map((id) => id % vocabSize);
   engine.reset();
   await generate(engine, ids, 1, greedy);
   const whole = await readLogits(engine);
   engine.reset();
-  for (let length = 1; length <= ids.length; length++)
+  for (let length = Math.max(1, ids.length - decodedTokens); length <= ids.length; length++)
     await generate(engine, ids.slice(0, length), 1, greedy);
   const stepped = await readLogits(engine);
   engine.reset();
@@ -191,7 +200,7 @@ function smallLayout(layout: ModelLayout, contextLength: number): ModelLayout {
     numKvHeads: 1,
     vocabSize: 128,
     // longer ones use the same kernels
-    maxPositionEmbeddings: Math.max(promptIds.length + decodedTokens, Math.min(contextLength, 1280)),
+    maxPositionEmbeddings: Math.max(longPromptIds.length, Math.min(contextLength, 1280)),
     bosTokenId: 1,
     eosTokenIds: [2],
   };
