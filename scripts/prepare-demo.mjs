@@ -24,20 +24,20 @@ const calibration = [
   join(root, 'models/demo-conversations.jsonl'),
 ];
 const testTexts = ['test-sotu.txt', 'test-moby.txt'].map((name) => join(textFolder, name));
-/** Calibration sequences. */
-const samples = '256';
-const compensated = [
+/** @param rate in steps of the weights; what 8-bit activations leave to gain is less than what large steps lose */
+const compensated = (rate) => [
   '--compensate',
-  `epochs=4,rows=8,device=${options.device === 'gpu' ? 'webgpu' : 'wasm'}`,
+  `epochs=4,rows=8,rate=${rate},device=${options.device === 'gpu' ? 'webgpu' : 'wasm'}`,
 ];
-/** The first is what the page opens with. */
+/** The first is what the page opens with. `samples`: calibration sequences, a third of them prose at most, the rest conversations. */
 const artifacts = [
   {
     id: 'demo-chat-8m-w4a4',
     name: 'Demo chat 8M, W4A4',
     scheme: 'mergequant',
     actBits: 4,
-    flags: ['--hadamard', ...compensated],
+    samples: 1024,
+    flags: ['--hadamard', ...compensated(0.01)],
   },
   {
     // The paper's method without rotation: dimension reconstruction by index gather (Eq. 6).
@@ -45,14 +45,16 @@ const artifacts = [
     name: 'Demo chat 8M, W4A4 unrotated',
     scheme: 'mergequant',
     actBits: 4,
-    flags: compensated,
+    samples: 256,
+    flags: compensated(0.02),
   },
   {
     id: 'demo-chat-8m-w4a8',
     name: 'Demo chat 8M, W4A8',
     scheme: 'mergequant',
     actBits: 8,
-    flags: ['--hadamard'],
+    samples: 1024,
+    flags: ['--hadamard', ...compensated(0.004)],
   },
   { id: 'demo-chat-8m-fp16', name: 'Demo chat 8M, float16', scheme: 'fp16', actBits: null, flags: [] },
 ];
@@ -61,14 +63,14 @@ const run = (...args) =>
   execFileSync(process.execPath, args, { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] });
 const mergequant = (...args) => JSON.parse(run('cli/mergequant.mjs', ...args, '--json'));
 
-function prepare({ name, scheme, actBits, flags }, folder) {
+function prepare({ name, scheme, actBits, samples, flags }, folder) {
   const quantized = [
     '--act-bits',
     String(actBits),
     '--device',
     options.device,
     '--samples',
-    samples,
+    String(samples),
     '--calibration',
     ...calibration,
   ];
