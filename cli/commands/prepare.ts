@@ -73,6 +73,11 @@ export function register(program: Command): void {
     .option('--zero-points', 'round static channels around the middle of their range, at the price of a bias')
     .addOption(tableBitsOption('embedding'))
     .addOption(tableBitsOption('head'))
+    .option(
+      '--prefix <n>',
+      'keep keys and values of the first n tokens that all sequences share (1: the BOS) as floats',
+      wholeNumber(1),
+    )
     .option('--hadamard', 'rotate weights and the input of down_proj by Hadamard matrices')
     .addOption(
       new Option('--weights <method>', 'how weights are rounded (gptq with --calibration)').choices(

@@ -14,6 +14,7 @@ import {
   NonFiniteLogitsError,
   PersistentStoppedError,
 } from './errors';
+import type { FloatPrefix } from './float-prefix';
 import { type EngineOptions, resolveOptions } from './options';
 import { buildParts, type EngineParts } from './parts';
 import { PassRunner } from './pass-runner';
@@ -40,6 +41,10 @@ export class Engine {
   passes: Passes;
   /** Whether tokens are decoded in one dispatch; null where it was not asked for. */
   persistent: PersistentState | null;
+  /** Float keys and values that a sequence beginning with the artifact's prefix takes; null without. */
+  readonly prefix: FloatPrefix | null;
+  /** The cache's first positions hold them. */
+  #prefixed = false;
   /** Without the whole-token kernel. */
   readonly #ordinary: Passes;
   readonly #drafting: Drafting | null;
@@ -54,12 +59,13 @@ export class Engine {
   private constructor(
     readonly gpu: Gpu,
     readonly weights: ModelWeights,
-    { context, scratch, draw, passes, persistent, drafting, check }: EngineParts,
+    { context, scratch, draw, passes, persistent, drafting, check, prefix }: EngineParts,
   ) {
     this.context = context;
     this.scratch = scratch;
     this.#ordinary = this.passes = passes;
     this.persistent = persistent;
+    this.prefix = prefix;
     this.#drafting = drafting;
     this.#runner = new PassRunner(gpu.device, scratch, draw, check);
     this.#sampler = new Sampler(context, draw, passes);
@@ -163,8 +169,7 @@ export class Engine {
   async *#reply(promptIds: readonly number[], options: GenerateOptions): TokenStream {
     const clock = new ReplyClock();
     const reply = await this.#begin(promptIds, options);
-    const cachedTokens = Math.min(commonPrefix(this.#cached, promptIds), promptIds.length - 1);
-    this.#cached.length = cachedTokens;
+    const cachedTokens = this.#reuse(promptIds);
     const isPrefilled = await this.#prefill.run(reply, cachedTokens);
     clock.prefilled();
     const drafts = this.#drafting && canDraft(reply) ? { passes: 0, drafted: 0, accepted: 0 } : null;
@@ -177,6 +182,23 @@ export class Engine {
       ...(drafts ? { promptLookup: drafts } : {}),
     };
     return { finishReason, stats };
+  }
+
+  /** Cuts the cache down to what the prompt begins with, or to the float prefix. @returns tokens that need no pass */
+  #reuse(promptIds: readonly number[]): number {
+    const { prefix } = this;
+    const cached = Math.min(commonPrefix(this.#cached, promptIds), promptIds.length - 1);
+    this.#cached.length = cached;
+    if (!prefix) return cached;
+    if (!prefix.fits(promptIds)) {
+      this.#prefixed &&= cached >= prefix.ids.length;
+      return cached;
+    }
+    if (this.#prefixed && cached >= prefix.ids.length) return cached;
+    prefix.load();
+    this.#prefixed = true;
+    this.#cached.splice(0, cached, ...prefix.ids);
+    return prefix.ids.length;
   }
 
   /** Sets sampler and read-backs up for a new reply. */

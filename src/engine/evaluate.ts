@@ -43,12 +43,17 @@ export class Evaluator {
     }
     engine.reset();
     const result = new Float32Array(ids.length);
-    for (let position = 0; position < ids.length; position += engine.scratch.chunkTokens) {
-      const chunk = ids.slice(position, position + engine.scratch.chunkTokens);
-      const next = ids.slice(position + 1, position + 1 + chunk.length);
-      const targets = new Uint32Array(chunk.length).fill(noTarget);
-      targets.set(next);
-      result.set(await this.#chunk(chunk, targets, position), position);
+    const { prefix } = engine;
+    const first = prefix?.fits(ids) ? prefix.ids.length : 0;
+    for (let position = 0; position < ids.length; ) {
+      const limit = position < first ? first : ids.length;
+      const end = Math.min(position + engine.scratch.chunkTokens, limit);
+      const targets = new Uint32Array(end - position).fill(noTarget);
+      targets.set(ids.slice(position + 1, end + 1));
+      result.set(await this.#chunk(ids.slice(position, end), targets, position), position);
+      position = end;
+      // what follows the prefix sees its float keys and values; its own logits are the quantized model's
+      if (position === first && first > 0) prefix!.load();
     }
     return result.subarray(0, ids.length - 1);
   }

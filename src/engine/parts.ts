@@ -7,6 +7,7 @@ import { createScratch, type Scratch } from '../model/scratch';
 import type { ModelWeights } from '../model/weights';
 import { DraftVerifier } from './draft-verifier';
 import type { Drafting } from './drafting';
+import { FloatPrefix } from './float-prefix';
 import { LayerCheck } from './layer-check';
 import type { ResolvedOptions } from './options';
 import { buildPasses, type Passes } from './passes';
@@ -22,6 +23,7 @@ export interface EngineParts {
   readonly persistent: PersistentState | null;
   readonly drafting: Drafting | null;
   readonly check: LayerCheck | null;
+  readonly prefix: FloatPrefix | null;
 }
 
 /** Leaves nothing allocated when it fails. @throws GpuMemoryError, ShaderError */
@@ -38,7 +40,8 @@ export async function buildParts(
     const persistent = await tryPersistent(context, weights, scratch, passes, options);
     const check = weights.checked ? new LayerCheck(gpu.device, scratch, weights.checked) : null;
     const drafting = await buildDrafting(context, weights, scratch, options);
-    return { context, scratch, draw, passes, persistent, drafting, check };
+    const prefix = await FloatPrefix.create(context, weights, scratch);
+    return { context, scratch, draw, passes, persistent, drafting, check, prefix };
   } catch (error) {
     arena.destroy();
     throw error;

@@ -68,6 +68,7 @@ const quant = v.strictObject({
   alpha: v.nullable(positive),
   hadamard: v.optional(v.nullable(v.strictObject({ downBlock: count })), null),
   zeroPoints: v.optional(v.literal(true)),
+  prefix: v.optional(v.strictObject({ ids: v.pipe(v.array(tokenId), v.minLength(1, 'at least one token')) })),
   layers: v.array(layer),
 });
 

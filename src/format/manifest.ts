@@ -41,6 +41,8 @@ export interface QuantSpec {
   readonly hadamard: HadamardSpec | null;
   /** Offsets behind norms are zero points, taken off again by biases of qkv and gate_up (version 2). Left out: they are not. */
   readonly zeroPoints?: true | undefined;
+  /** Tokens whose keys and values are stored as the float model has them (version 2). Left out: none. */
+  readonly prefix?: { readonly ids: readonly number[] } | undefined;
   readonly layers: readonly LayerSpec[];
 }
 

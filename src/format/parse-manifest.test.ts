@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { ManifestError } from './errors';
-import type { FileEntry, Manifest } from './manifest';
+import type { FileEntry, Manifest, QuantSpec } from './manifest';
 import { tinyLayout, tinyManifest } from './manifest-fixture';
 import { expectedStoredTensors, parseManifest } from './parse-manifest';
 import { type SchemeName, schemeNames } from './scheme';
@@ -94,6 +94,25 @@ test('zero points bring offsets and two biases, and exclude what they do not fit
   expect(() => parseManifest(manifest, 'm')).toThrow(/another than segment with zero points/);
   const dynamic = withValue(['quant', 'zeroPoints'], true, 'rtn-dynamic');
   expect(() => parseManifest({ ...dynamic, version: 2 }, 'm')).toThrow(/zeroPoints: expected nothing/);
+});
+
+test('a float prefix brings a vector a layer, of tokens that the model has', () => {
+  const manifest = { ...tinyManifest('mergequant'), version: 2 } as Record<string, unknown>;
+  const quant = Object.assign(manifest.quant as QuantSpec, { prefix: { ids: [1, 5] } });
+  const layout = { ...tinyLayout('mergequant'), quant };
+  const specs = tensorSpecs(layout);
+  // 2 tokens, keys and values of 2 heads of 8
+  expect(specs.find(({ name }) => name === 'layers.1.prefix')).toMatchObject({ dtype: 'F32', shape: [64] });
+  const bytes = storedTensors(specs, layout.maxTensorBytes).reduce((sum, t) => sum + t.bytes, 0);
+  manifest.shards = [{ ...(manifest.shards as FileEntry[])[0]!, bytes: bytes + 100 }];
+  expect(parseManifest(manifest, 'm')).toEqual(manifest);
+  expect(() => parseManifest({ ...manifest, version: 1 }, 'm')).toThrow(
+    /version: expected 2, which quant\.prefix/,
+  );
+  Object.assign(quant, { prefix: { ids: [1, 512] } });
+  expect(() => parseManifest(manifest, 'm')).toThrow(/ids\[1\]: expected a token below 512/);
+  Object.assign(quant, { prefix: { ids: new Array(5000).fill(1) } });
+  expect(() => parseManifest(manifest, 'm')).toThrow(/ids: expected fewer tokens than the context/);
 });
 
 test('one group for a row that is too long for exact sums is refused', () => {

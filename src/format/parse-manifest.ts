@@ -99,6 +99,7 @@ function checkQuant(manifest: Manifest, fail: Fail): void {
   checkHadamard(quant, config.intermediateSize, fail);
   checkWeightGrid(manifest, quant, fail);
   checkZeroPoints(manifest, quant, fail);
+  checkPrefix(manifest, quant, fail);
   for (let layer = 0; layer < quant.layers.length; layer++) {
     checkSite(quant, layer, 'attn', config.hiddenSize, merged, fail);
     checkSite(quant, layer, 'mlp', config.hiddenSize, merged, fail);
@@ -159,6 +160,18 @@ function checkZeroPoints(
   }
   if (reconstruct === 'segment')
     fail('quant.reconstruct', 'another than segment with zero points', reconstruct);
+}
+
+function checkPrefix({ version, config }: Manifest, { prefix }: QuantSpec, fail: Fail): void {
+  if (!prefix) return;
+  if (version < 2) fail('version', '2, which quant.prefix belongs to', version);
+  const { vocabSize, maxPositionEmbeddings } = config;
+  if (prefix.ids.length >= maxPositionEmbeddings) {
+    fail('quant.prefix.ids', `fewer tokens than the context's ${maxPositionEmbeddings}`, prefix.ids.length);
+  }
+  prefix.ids.forEach((id, i) => {
+    if (id >= vocabSize) fail(`quant.prefix.ids[${i}]`, `a token below ${vocabSize}`, id);
+  });
 }
 
 function checkSite(

@@ -89,7 +89,15 @@ function layerSpecs(
     ...normSpecs(at('mlp_norm'), scheme, D, mlpInputs, spec?.mlpOffsets ?? false),
     ...linear('gate_up', 2 * F, D, mlpInputs, config.mlpBias || hasZeroPoints),
     ...linear('down', D, F, paddedInputs(F), config.mlpBias),
+    ...prefixSpecs(at('prefix'), config, quant),
   ];
+}
+
+/** Keys and values of float prefix tokens before their rotation, token by token: a vector. */
+function prefixSpecs(name: string, config: LlamaConfig, quant: QuantSpec | null): TensorSpec[] {
+  if (!quant?.prefix) return [];
+  const { numKvHeads, headDim } = config;
+  return [{ name, dtype: 'F32', shape: [quant.prefix.ids.length * 2 * numKvHeads * headDim] }];
 }
 
 /** A quantized weight with its scales: one a row, or a word for each group. */

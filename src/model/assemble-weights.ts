@@ -46,6 +46,7 @@ function layerWeights(buffers: WeightBuffers, gathers: Gathers, layer: number): 
     mlpNorm: norm(buffers, gathers, `${prefix}mlp_norm`),
     gateUp: matrix(buffers, `${prefix}gate_up`),
     down: matrix(buffers, `${prefix}down`),
+    prefix: optionalVector(buffers, `${prefix}prefix`),
   };
 }
 

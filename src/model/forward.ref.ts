@@ -26,7 +26,10 @@ export function roundEven(value: number): number {
   return floor % 2 === 0 ? floor : floor + 1;
 }
 
-/** Logits [V] after every position of `ids`, in float64, with keys and values rounded as the cache's kind rounds them. */
+/**
+ * Logits [V] after every position of `ids`, in float64, with keys and values rounded as the cache's kind rounds them. Behind a
+ * float prefix tokens see its stored keys and values; the prefix's own logits are the quantized model's.
+ */
 export function forwardRef(
   layout: ModelLayout,
   tensors: RefTensors,
@@ -34,7 +37,13 @@ export function forwardRef(
   kvCache: KvCacheKind = 'f16',
 ): Vector[] {
   const model = new ReferenceModel(layout, tensors, ids.length, kvCache);
-  return ids.map((id, position) => model.token(id, position));
+  const prefix = layout.quant?.prefix?.ids ?? [];
+  const isPrefixed =
+    prefix.length > 0 && ids.length > prefix.length && prefix.every((id, t) => id === ids[t]);
+  return ids.map((id, position) => {
+    if (isPrefixed && position === prefix.length) model.usePrefix(position);
+    return model.token(id, position);
+  });
 }
 
 class ReferenceModel {
@@ -74,6 +83,20 @@ class ReferenceModel {
     }
     const last = this.#rms(x).map((value, k) => value * this.#get('final_norm.weight')[k]!);
     return this.#linear(config.tieWordEmbeddings ? 'embed' : 'head', { values: last, scale: 1 });
+  }
+
+  /** Replaces the keys and values of the first positions by the stored ones. */
+  usePrefix(positions: number): void {
+    const { numLayers, numKvHeads, headDim } = this.layout.config;
+    const width = numKvHeads * headDim;
+    for (let layer = 0; layer < numLayers; layer++) {
+      const rows = Float64Array.from(this.#get(`layers.${layer}.prefix`));
+      for (let t = 0; t < positions; t++) {
+        const at = 2 * t * width;
+        this.#keys[layer]![t] = this.#kept(this.#rotate(rows.slice(at, at + width), t));
+        this.#values[layer]![t] = this.#kept(rows.slice(at + width, at + 2 * width));
+      }
+    }
   }
 
   #get(name: string): Float32Array | Uint32Array | Int32Array {

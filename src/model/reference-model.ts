@@ -32,6 +32,7 @@ function randomTensor(spec: TensorSpec, layout: ModelLayout, seed: number): Data
       gridWord(storableStep((0.002 + 0.0002 * v) / Math.sqrt(D)), Math.floor(40 + 40 * zeros())),
     );
   }
+  if (spec.name.endsWith('.prefix')) return normals(count, seed);
   if (spec.dtype === 'U32') {
     const next = random(seed);
     return Uint32Array.from({ length: count }, () => next() * 2 ** 32);

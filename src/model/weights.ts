@@ -70,6 +70,8 @@ export interface LayerWeights {
   readonly mlpNorm: NormWeights;
   readonly gateUp: Matrix;
   readonly down: Matrix;
+  /** Keys and values of the float prefix tokens before their rotation; null without. */
+  readonly prefix: GpuMemory | null; // [P, 2·Hkv·Dh] f32
 }
 
 export interface ModelWeights {

@@ -58,7 +58,7 @@ export async function writeEnding(
   const { after } = splitSpecs({ ...layout, scheme: 'fp16', quant: null, denseDtype: 'F16' });
   await writeDense(writer, source, after);
   const tokenizerFiles: FileEntry[] = [...files].map(([name, bytes]) => writer.addFile(name, bytes));
-  const usesVersion2 = quant?.weightGrid || quant?.zeroPoints || embeddingBits || headBits;
+  const usesVersion2 = quant?.weightGrid || quant?.zeroPoints || quant?.prefix || embeddingBits || headBits;
   return writer.finish({
     format: 'mergequant',
     version: usesVersion2 ? 2 : 1,

@@ -3,6 +3,7 @@ import { setImmediate } from 'node:timers/promises';
 import type { LlamaConfig } from '../format/config';
 import { type Block, forwardBlock, type RopeTable, type Site } from './forward';
 import { type Matrix, matrix } from './matrix';
+import { behindPrefix } from './prefix-rows';
 import type { RowStore } from './row-store';
 import { updateAbsMax } from './scales';
 
@@ -90,7 +91,8 @@ export type MakeStore = (site: Site, width: number) => RowStore | null;
 /**
  * Runs one float block over all sequences and gathers the statistics of its four sites. `hidden` is replaced by the
  * block's output.
- * @param hidden per sequence [T, D]. @param chosen ascending token numbers over the concatenated sequences.
+ * @param hidden per sequence [T, D]. @param chosen ascending token numbers over the concatenated sequences, without the first
+ *   `prefixTokens` of each, which are left out.
  */
 export async function calibrateLayer(
   block: Block,
@@ -99,6 +101,7 @@ export async function calibrateLayer(
   config: LlamaConfig,
   rope: RopeTable,
   makeStore: MakeStore = () => null,
+  prefixTokens = 0,
 ): Promise<LayerStats> {
   const widths = siteWidths(config);
   const collectors = Object.fromEntries(
@@ -106,7 +109,9 @@ export async function calibrateLayer(
   ) as Record<Site, SiteCollector>;
   for (const x of hidden) {
     await setImmediate(); // lets signals and progress through: the products themselves never yield
-    await forwardBlock(block, x, config, rope, (site, rows) => collectors[site].add(rows));
+    await forwardBlock(block, x, config, rope, (site, rows) =>
+      collectors[site].add(behindPrefix(rows, prefixTokens)),
+    );
   }
   const { attn, o, mlp, down } = collectors;
   return { attn: attn.stats(), o: o.stats(), mlp: mlp.stats(), down: down.stats() };

@@ -8,6 +8,7 @@ import { forwardBlock, rmsNorm, type Site } from './forward';
 import { floatBlock } from './layer';
 import { LayerCompensator } from './layer-compensator';
 import { type Matrix, matrix } from './matrix';
+import { behindPrefix } from './prefix-rows';
 import { calibratorOf } from './prepare-layers';
 import type { PrepareOptions } from './prepare-options';
 import { LinearMap } from './products';
@@ -202,7 +203,8 @@ export async function measureMethod(
     added += addedColumns(quantized.attnNorm) + addedColumns(quantized.mlpNorm);
     await tests.pass(weights, quantized);
     const float = trail[index];
-    if (float) layerErrors.push(relativeError((await tests.read(1))[0]!, float));
+    const behind = (x: Matrix) => behindPrefix(x, options.prefix ?? 0);
+    if (float) layerErrors.push(relativeError(behind((await tests.read(1))[0]!), behind(float)));
   }
   calibrator.dispose();
   const score = await scoreHidden(source, reference, await tests.read(windows.length));

@@ -112,6 +112,10 @@ function linearTensors(name: string, { weight, bias }: QuantizedLinear): [string
   ];
 }
 
+function prefixTensors({ prefix }: QuantizedLinear): [string, ArrayBufferView][] {
+  return prefix ? [['prefix', prefix.data]] : [];
+}
+
 /** Writes one quantized layer in storage order. */
 export async function writeLayer(
   writer: ArtifactWriter,
@@ -125,6 +129,7 @@ export async function writeLayer(
     ...normTensors('mlp_norm', layer.mlpNorm),
     ...linearTensors('gate_up', layer.gateUp),
     ...linearTensors('down', layer.down),
+    ...prefixTensors(layer.qkv),
   ]);
   for (const spec of specs) {
     const data = tensors.get(spec.name.replace(/^layers\.\d+\./, ''));

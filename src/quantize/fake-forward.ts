@@ -5,6 +5,7 @@ import { type Artifact, floats } from './artifact-reader';
 import { type Block, forwardBlock, type RopeTable, rmsNorm, ropeTable } from './forward';
 import { clamp, intRange, type Matrix, matrix, roundHalfEven } from './matrix';
 import { tokenIntegers } from './migrate';
+import { hasPrefix, withPrefix } from './prefix-rows';
 import { LinearMap } from './products';
 import { onlineRotation } from './rotate';
 
@@ -102,7 +103,21 @@ class ArtifactLayer {
   }
 }
 
-async function artifactBlock(artifact: Artifact, index: number): Promise<Block & { dispose(): void }> {
+/** A block, and the keys and values of the artifact's float prefix. */
+interface HostBlock extends Block {
+  readonly prefix?: Matrix | null;
+  dispose(): void;
+}
+
+/** Keys and values of the float prefix [P, 2·Hkv·Dh]. */
+function prefixOf(artifact: Artifact, index: number): Matrix | null {
+  const { prefix } = artifact.manifest.quant ?? {};
+  if (!prefix) return null;
+  const data = floats(artifact, `layers.${index}.prefix`);
+  return matrix(prefix.ids.length, data.length / prefix.ids.length, data);
+}
+
+async function artifactBlock(artifact: Artifact, index: number): Promise<HostBlock> {
   const layer = new ArtifactLayer(artifact, index);
   const spec = artifact.manifest.quant?.layers[index];
   const modes = schemeModes[artifact.manifest.scheme];
@@ -116,6 +131,7 @@ async function artifactBlock(artifact: Artifact, index: number): Promise<Block &
     gateUp: await layer.linear('gate_up', normMode, spec?.mlpAct ?? 1),
     ...(hadamard && { downInput: (gated: Matrix) => onlineRotation(gated, hadamard) }),
     down: await layer.linear('down', modes.projection, spec?.downAct ?? 1),
+    prefix: prefixOf(artifact, index),
     dispose: () => {
       for (const map of layer.maps) map.dispose();
     },
@@ -128,7 +144,9 @@ export interface HostModel {
   readonly embedding: Matrix; // [V, D]
   readonly finalNorm: Float32Array; // [D]
   readonly head: Matrix; // [V, D]
-  block(layer: number): Promise<Block & { dispose(): void }>;
+  /** Tokens whose keys and values blocks take from the artifact; none without. */
+  readonly prefix?: readonly number[] | null;
+  block(layer: number): Promise<HostBlock>;
 }
 
 export function artifactModel(artifact: Artifact): HostModel {
@@ -140,6 +158,7 @@ export function artifactModel(artifact: Artifact): HostModel {
     embedding,
     finalNorm: floats(artifact, 'final_norm.weight'),
     head: config.tieWordEmbeddings ? embedding : dense('head.weight'),
+    prefix: artifact.manifest.quant?.prefix?.ids ?? null,
     block: (layer) => artifactBlock(artifact, layer),
   };
 }
@@ -163,7 +182,10 @@ export async function logits(model: HostModel, sequences: readonly ArrayLike<num
   const hidden = sequences.map((tokenIds) => embedTokens(model.embedding, tokenIds));
   for (let layer = 0; layer < config.numLayers; layer++) {
     const block = await model.block(layer);
-    for (const x of hidden) await forwardBlock(block, x, config, rope);
+    for (const [i, x] of hidden.entries()) {
+      const rows = model.prefix && hasPrefix(sequences[i]!, model.prefix) ? block.prefix : null;
+      await forwardBlock(rows ? withPrefix(block, rows) : block, x, config, rope);
+    }
     block.dispose();
   }
   const head = await LinearMap.load(model.head);

@@ -4,6 +4,7 @@
  */
 import type { LlamaConfig } from '../format/config';
 import type { LayerWeights, Linear } from './layer';
+import type { Matrix } from './matrix';
 
 /** Heads of a group read the same v channel: each gets the group's largest scale. [H·Dh] -> [H·Dh]. */
 export function headGroupMax(scales: Float32Array, config: LlamaConfig): Float32Array {
@@ -30,7 +31,13 @@ function divideRows(linear: Linear, divisorOf: (row: number) => number | null): 
     for (let k = 0; k < weight.cols; k++) data[n * weight.cols + k]! /= divisor;
     if (bias) bias[n]! /= divisor;
   }
-  return { weight: { ...weight, data }, bias };
+  const { prefix } = linear;
+  const divided = prefix && dividedColumns(prefix, (k) => divisorOf(weight.rows - prefix.cols + k));
+  return { weight: { ...weight, data }, bias, ...(divided && { prefix: divided }) };
+}
+
+function dividedColumns({ rows, cols, data }: Matrix, divisorOf: (column: number) => number | null): Matrix {
+  return { rows, cols, data: data.map((value, i) => value / (divisorOf(i % cols) ?? 1)) };
 }
 
 export interface FoldedLayer {

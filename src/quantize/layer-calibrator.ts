@@ -24,6 +24,8 @@ export interface LayerCalibratorOptions {
   readonly rounding: Rounding;
   /** Keep all tokens of each site while a layer is worked on, not the sample alone. */
   readonly keepRows: boolean;
+  /** First tokens of every sequence that nothing is fitted to; default 0. */
+  readonly prefixTokens?: number;
   /** Folder for files with those tokens; null keeps them in memory. */
   readonly spill: string | null;
 }
@@ -63,7 +65,8 @@ export class LayerCalibrator {
     readonly hidden: readonly Matrix[],
     readonly options: LayerCalibratorOptions,
   ) {
-    const tokens = hidden.reduce((sum, { rows }) => sum + rows, 0);
+    const { prefixTokens = 0 } = options;
+    const tokens = hidden.reduce((sum, { rows }) => sum + rows - prefixTokens, 0);
     this.#chosen = chooseTokens(tokens, sampledTokens, seededRandom(options.seed + 1));
     this.#rope = ropeTable(checkpoint.config, Math.max(...hidden.map(({ rows }) => rows)));
     const copy = (x: Matrix) => matrix(x.rows, x.cols, x.data.slice());
@@ -83,7 +86,9 @@ export class LayerCalibrator {
     const makeStore: MakeStore = (_, width) => (options.keepRows ? this.#store(width) : null);
     const block = await floatBlock(weights, config.rmsNormEps, options.hadamard);
     try {
-      const stats = await calibrateLayer(block, this.hidden, this.#chosen, config, this.#rope, makeStore);
+      const { prefixTokens } = options;
+      const run = [block, this.hidden, this.#chosen, config, this.#rope, makeStore] as const;
+      const stats = await calibrateLayer(...run, prefixTokens);
       if (!this.#quantized) return { stats, walk: null };
       const walkOptions = { ...options, config, rope: this.#rope, chosen: this.#chosen, makeStore };
       return { stats, walk: new LayerWalk(weights, stats, this.#quantized, walkOptions) };

@@ -9,6 +9,8 @@ import { onlineRotation } from './rotate';
 export interface Linear {
   readonly weight: Matrix; // [N, K]
   readonly bias: Float32Array | null; // [N]
+  /** Keys and values of float prefix tokens [P, 2·Hkv·Dh]: they take the place of the first rows' (q,k,v only). */
+  readonly prefix?: Matrix;
 }
 
 export interface LayerWeights {

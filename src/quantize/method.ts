@@ -47,6 +47,8 @@ export interface QuantizedLinear {
   readonly bias: Float32Array | null;
   /** W' before rounding [N, K'], for compensation. */
   readonly migrated?: Matrix;
+  /** As in {@link Linear}. */
+  readonly prefix?: Matrix;
 }
 
 /** Channels at each clip ratio of `ratioGrid`, per norm site; null where channels have none of their own. */

@@ -56,7 +56,12 @@ test.each([false, true])(
 test('parts on the quantized stream go on behind those before them, and merge to the whole run', async () => {
   const at = (name: string) => join(folder, `stream-${name}`);
   const settings = { ...compensationDefaults, epochs: 1, rate: 0.001 };
-  const own: typeof options = { ...options, propagate: 'quantized', compensation: { settings } };
+  const own: typeof options = {
+    ...options,
+    ...{ weightBits: 3, groupSize: 32 },
+    propagate: 'quantized',
+    compensation: { settings },
+  };
   await runPrepare({ ...own, out: at('whole') });
   await runPrepare({ ...own, out: at('a'), layers: [0, 1] });
   await runPrepare({ ...own, out: at('b'), layers: [1, 2], after: [at('a')] });
@@ -73,7 +78,8 @@ test('parts on the quantized stream go on behind those before them, and merge to
 
 test('a run that dies in layer 2 goes on behind layer 1, to the same bytes', async () => {
   const at = (name: string) => join(folder, `killed-${name}`);
-  const own: typeof options = { ...options, propagate: 'quantized' };
+  const extras = { zeroPoints: true, prefix: 1 };
+  const own: typeof options = { ...options, ...extras, propagate: 'quantized' };
   await runPrepare({ ...own, out: at('whole') });
   const out = at('again');
   const dies = runPrepare({ ...own, out }, (done) => {

@@ -110,7 +110,8 @@ export function earlierParts(folders: readonly string[], from: number, common: o
   const { sorted, next } = chained(folders.map(readPart));
   if (next !== from) throw new FormatError(`after: expected layers 0:${from}, found 0:${next}`);
   const own = JSON.parse(JSON.stringify(common)) as Record<string, unknown>;
-  const found: Record<string, unknown> = { ...sorted[0]!.manifest };
+  const { quant } = sorted[0]!.manifest;
+  const found: Record<string, unknown> = { ...sorted[0]!.manifest, quant: { ...quant, layers: [] } };
   for (const [key, value] of Object.entries(own)) {
     if (JSON.stringify(found[key]) === JSON.stringify(value)) continue;
     throw new FormatError(

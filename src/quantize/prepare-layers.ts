@@ -23,7 +23,13 @@ export type PartCommon = Omit<
   'format' | 'range' | 'quant' | 'clip' | 'shards' | 'maxTensorBytes'
 >;
 
-export function quantSpec(options: PrepareOptions, method: Method, layers: readonly LayerSpec[]): QuantSpec {
+/** @param prefix ids of float prefix tokens */
+export function quantSpec(
+  options: PrepareOptions,
+  method: Method,
+  prefix: readonly number[] | null,
+  layers: readonly LayerSpec[],
+): QuantSpec {
   const { reconstruct, hadamard } = method;
   const alpha = reconstruct === 'none' ? null : options.alpha;
   const grid = method.weightGrid ?? null;
@@ -33,6 +39,7 @@ export function quantSpec(options: PrepareOptions, method: Method, layers: reado
   return {
     ...{ actBits, weightBits: grid?.bits ?? 4, weightGrid, reconstruct, alpha, hadamard },
     ...zeros,
+    ...(prefix && { prefix: { ids: prefix } }),
     layers,
   };
 }
@@ -74,6 +81,8 @@ export interface LayerRun {
   readonly set: CalibrationSet | null;
   readonly options: PrepareOptions;
   readonly common: PartCommon;
+  /** Float prefix tokens, which the checkpoint's layers know. */
+  readonly prefix: readonly number[] | null;
   readonly finished: FinishedLayers;
   /** Parts of the layers in front of the range, where their quantized stream is followed. */
   readonly earlier: readonly Part[];
@@ -151,8 +160,8 @@ class LayerMaker {
   }
 
   async #write(...[writer, index, quantized]: [Parameters<typeof writeLayer>[0], number, QuantizedLayer]) {
-    const { options, common } = this.run;
-    const quant = quantSpec(options, this.method, [quantized.spec]);
+    const { options, common, prefix } = this.run;
+    const quant = quantSpec(options, this.method, prefix, [quantized.spec]);
     await writeLayer(writer, quantized, layerTensors(common, quant, index, quantized.spec));
     const range = [index, index + 1] as const;
     return { format: 'mergequant-part' as const, ...common, range, quant, clip: [quantized.clip] };

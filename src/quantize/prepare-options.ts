@@ -48,6 +48,8 @@ export interface PrepareOptions {
   readonly tokenClip?: boolean;
   /** Static channels behind norms are rounded around the middle of their range; not with `segment`. */
   readonly zeroPoints?: boolean;
+  /** First tokens of every calibration sequence whose keys and values stay floats in the artifact; on the host only. */
+  readonly prefix?: number;
   /** Rotate weights and down_proj's input by Hadamard matrices; norm-fed channels are then not reconstructed. */
   readonly hadamard?: boolean;
   /** How weights are rounded; default GPTQ where there is calibration text. */
@@ -184,7 +186,8 @@ export function calibratorOptions(options: PrepareOptions, method: Method): Laye
   const { seed, spill = null } = options;
   const propagate = propagationOf(options);
   const keepRows = weightMethodOf(options, true) === 'gptq';
-  return { seed, rounding: method, hadamard: method.hadamard, propagate, keepRows, spill };
+  const prefixTokens = options.prefix ?? 0;
+  return { seed, rounding: method, hadamard: method.hadamard, propagate, keepRows, prefixTokens, spill };
 }
 
 /** @throws RangeError for options that exclude each other, CalibrationMissingError for training without text */
@@ -195,10 +198,23 @@ export function checkOptions(options: PrepareOptions, numLayers: number): void {
   }
   weightGridOf(options);
   zeroPointsOf(options);
+  checkPrefix(options);
   if (hadamard && scheme === 'fp16') {
     throw new RangeError('Hadamard variant: expected a quantized scheme, found fp16');
   }
   checkRange(options, numLayers);
+}
+
+/** Float prefixes are neither for the GPU's calibration nor for training. */
+function checkPrefix({ prefix, scheme, calibration, device, compensation }: PrepareOptions): void {
+  if (prefix === undefined) return;
+  if (scheme === 'fp16') throw new RangeError('prefix: expected a quantized scheme, found fp16');
+  if (calibration.length === 0) {
+    throw new CalibrationMissingError('prefix: tokens are taken from calibration text: give --calibration');
+  }
+  if (device) throw new RangeError(`prefix: expected the device host, found ${device.name}`);
+  if (compensation)
+    throw new RangeError('prefix: expected no compensation, whose training knows no float rows');
 }
 
 /** A range that follows the quantized stream needs what is in front of it. */

@@ -3,13 +3,14 @@ import { basename, resolve } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import type { LlamaConfig } from '../format/config';
 import { FormatError } from '../format/errors';
-import type { LayerSpec, Manifest } from '../format/manifest';
+import type { LayerSpec, Manifest, QuantSpec } from '../format/manifest';
 import type { ActBits, SchemeName } from '../format/scheme';
 import { ArtifactWriter } from './artifact-writer';
 import { copyLayers, writeBeginning, writeEnding, writeParts } from './assemble';
 import { Checkpoint } from './checkpoint';
 import { splitSpecs, writeDense } from './export';
 import { checkpointFiles, FinishedLayers } from './finished-layers';
+import { PrefixedCheckpoint, sharedPrefix } from './float-prefix';
 import { earlierParts, type Part, type PartManifest } from './parts';
 import { parseTokenizer, readCalibration, readTokenizerFiles } from './prepare-inputs';
 import { type OnLayer, type PartCommon, prepareLayers, quantSpec } from './prepare-layers';
@@ -83,12 +84,14 @@ async function writeFloat(
 }
 
 /** What a run's layers depend on; see {@link FinishedLayers}. */
-function madeFrom(options: PrepareOptions, common: PartCommon, earlier: readonly Part[]): object {
+function madeFrom(
+  options: PrepareOptions,
+  common: PartCommon & { readonly quant: QuantSpec },
+  earlier: readonly Part[],
+): object {
   const { layers, alpha, maxShardBytes, maxTensorBytes } = options;
-  const method = methodOf(options, common.config, options.calibration.length > 0);
   return {
     ...{ ...common, layers, alpha, maxShardBytes, maxTensorBytes },
-    quant: quantSpec(options, method, []),
     checkpoint: checkpointFiles(options.checkpoint),
     earlier: earlier.map(({ manifest }) => manifest.shards.map(({ sha256 }) => sha256)),
   };
@@ -109,9 +112,14 @@ async function writeQuantized(
     ...tableBits(options, config),
     provenance: provenance(options, set),
   };
-  const earlier = earlierParts(after, options.layers?.[0] ?? 0, common);
-  const finished = new FinishedLayers(options.out, madeFrom(options, common, earlier), options);
-  const parts = await prepareLayers({ checkpoint, set, options, common, finished, earlier, onLayer });
+  const prefix = set && options.prefix ? sharedPrefix(set.sequences, options.prefix) : null;
+  const method = methodOf(options, config, set !== null);
+  const whole = { ...common, quant: quantSpec(options, method, prefix, []) };
+  const earlier = earlierParts(after, options.layers?.[0] ?? 0, whole);
+  const finished = new FinishedLayers(options.out, madeFrom(options, whole, earlier), options);
+  const source = prefix ? new PrefixedCheckpoint(checkpoint, prefix, method.hadamard) : checkpoint;
+  const run = { checkpoint: source, set, options, common, prefix, finished, earlier, onLayer };
+  const parts = await prepareLayers(run);
   const manifest = options.layers
     ? await joinParts(writer, parts, options.layers)
     : await writeParts(writer, checkpoint, parts, files);

@@ -41,7 +41,13 @@ export async function quantizeLinear(
   problem: LinearProblem | null,
   method: Method,
 ): Promise<QuantizedLinear> {
-  return { weight: await method.quantizeWeights(migrated, problem), bias: linear.bias, migrated };
+  const { bias, prefix } = linear;
+  return {
+    weight: await method.quantizeWeights(migrated, problem),
+    bias,
+    migrated,
+    ...(prefix && { prefix }),
+  };
 }
 
 /** @throws CalibrationMissingError */

@@ -6,6 +6,7 @@ import { normFloats, normIntegers } from './integers';
 import { roundedTokens } from './linear-problem';
 import { clamp, intRange, type Matrix, matrix, roundHalfEven } from './matrix';
 import { scaleColumns } from './migrate';
+import { withPrefix } from './prefix-rows';
 import { LinearMap } from './products';
 import type { Method, QuantizedLayer, QuantizedNorm } from './quantize-layer';
 import { onlineRotation } from './rotate';
@@ -53,7 +54,8 @@ export async function quantizedBlock(
   const { hadamard } = method;
   const normed = (norm: QuantizedNorm, act: number, width: number) => (x: Matrix) =>
     roundNormed(x, norm, act, config.rmsNormEps, width, method);
-  return {
+  const { prefix } = layer.qkv;
+  const block: Block & { dispose(): void } = {
     attnInput: normed(attnNorm, spec.attnAct, qkv.inputs),
     qkv: (input) => qkv.apply(input),
     o: (attended) => o.apply(roundProjected(attended, spec.oAct, o.inputs, method)),
@@ -65,4 +67,5 @@ export async function quantizedBlock(
       for (const map of [qkv, o, gateUp, down]) map.dispose();
     },
   };
+  return prefix ? withPrefix(block, prefix) : block;
 }

@@ -7,6 +7,7 @@ import { attention, type RopeTable, rmsNorm, type Site, siluMul } from './forwar
 import type { LayerWeights } from './layer';
 import type { Matrix } from './matrix';
 import { scaleColumns } from './migrate';
+import { behindPrefix, putPrefix } from './prefix-rows';
 import { LinearMap } from './products';
 import type { QuantizedLinear, QuantizedNorm, QuantizedWalk } from './quantize-layer';
 import { type Rounding, roundNormed, roundProjected } from './quantized-block';
@@ -43,7 +44,11 @@ export class LayerWalk implements QuantizedWalk {
     }
     const width = siteWidths(config)[site];
     const collector = new SiteCollector(width, chosen, makeStore(site, width));
-    for (const rows of this.#inputs) collector.add(unfold ? scaleColumns(rows, unfold, width) : rows);
+    const prefixTokens = layer.qkv.prefix?.rows ?? 0;
+    for (const all of this.#inputs) {
+      const rows = behindPrefix(all, prefixTokens);
+      collector.add(unfold ? scaleColumns(rows, unfold, width) : rows);
+    }
     return collector.stats(this.float[site].rows);
   }
 
@@ -53,8 +58,10 @@ export class LayerWalk implements QuantizedWalk {
     for (const [i, x] of this.hidden.entries()) {
       await setImmediate();
       const y = await map.apply(this.#rounded(i, map.inputs, act, norm));
-      if (site === 'attn') this.#inputs[i] = await attention(y, config, rope);
-      else if (site === 'mlp') {
+      if (site === 'attn') {
+        if (linear.prefix) putPrefix(y, linear.prefix);
+        this.#inputs[i] = await attention(y, config, rope);
+      } else if (site === 'mlp') {
         const gated = siluMul(y);
         this.#inputs[i] = hadamard ? onlineRotation(gated, hadamard) : gated;
       } else for (let k = 0; k < x.data.length; k++) x.data[k]! += y.data[k]!;

@@ -5,6 +5,7 @@ import type { LayerSpec, Manifest, QuantSpec } from '../format/manifest';
 import { storedTensors, type TensorSpec } from '../format/tensors';
 import { unpackOnGrid } from './asymmetric';
 import { splitSpecs } from './export';
+import { matrix } from './matrix';
 import type { QuantizedLayer, QuantizedLinear, QuantizedNorm } from './method';
 import { type Part, readTensorBlock } from './parts';
 import type { QuantizedMatrix } from './rtn';
@@ -54,6 +55,14 @@ class LayerTensors {
     };
   }
 
+  /** Of q,k,v. */
+  prefix(): Pick<QuantizedLinear, 'prefix'> {
+    const { prefix } = this.quant;
+    if (!prefix) return {};
+    const data = new Float32Array(this.bytes('prefix'));
+    return { prefix: matrix(prefix.ids.length, data.length / prefix.ids.length, data) };
+  }
+
   #weight(name: string): QuantizedMatrix {
     const words = new Uint32Array(this.bytes(`${name}.weight`));
     const rows = this.specs.get(`${name}.weight`)!.shape[0]!;
@@ -83,7 +92,7 @@ export function readLayer(part: Part, index: number): QuantizedLayer {
     spec,
     clip: clip[index - range[0]]!,
     attnNorm: tensors.norm('attn_norm'),
-    qkv: tensors.linear('qkv'),
+    qkv: { ...tensors.linear('qkv'), ...tensors.prefix() },
     o: tensors.linear('o'),
     mlpNorm: tensors.norm('mlp_norm'),
     gateUp: tensors.linear('gate_up'),

@@ -1,14 +1,16 @@
 /** Runs rows of an evaluation one after the other over one set of test windows. Node only. */
 import { readFile } from 'node:fs/promises';
 import type { ChatTokenizer } from '../tokenizer';
-import { CalibrationDataError } from './calibration-data';
+import { CalibrationDataError, type CalibrationSet } from './calibration-data';
 import { Checkpoint } from './checkpoint';
 import { ConcentratedCheckpoint, energyAxes } from './concentrate';
 import type { EvalRow, Injection } from './eval-suites';
 import { floatReference, type Loss, measureMethod, type Reference, scoreHidden } from './evaluate';
+import { PrefixError, PrefixedCheckpoint, sharedPrefix } from './float-prefix';
 import { InjectedCheckpoint } from './inject';
 import type { LayerDevice } from './layer-device';
 import type { Matrix } from './matrix';
+import { hasPrefix } from './prefix-rows';
 import { parseTokenizer, readCalibration, readTokenizerFiles } from './prepare-inputs';
 import { methodOf, type PrepareOptions, prepareDefaults } from './prepare-options';
 import type { Method } from './quantize-layer';
@@ -117,8 +119,24 @@ export class EvalRun {
     const changed = source !== this.checkpoint;
     const reference = changed ? await this.#changedReference(source, method, row.label) : this.reference;
     const set = await readCalibration(options, this.tokenizer, source);
-    const loss = await measureMethod(source, set!, options, method, reference);
+    const measured = this.#prefixed(source, set!, options, method);
+    const loss = await measureMethod(measured, set!, options, method, reference);
     return { label: row.label, seed, ratio: loss.ppl / this.reference.ppl, ...loss };
+  }
+
+  /** With the float prefix that the row asks for. @throws PrefixError when sequences or windows do not share it */
+  #prefixed(
+    source: WeightSource,
+    { sequences }: CalibrationSet,
+    { prefix }: PrepareOptions,
+    { hadamard }: Method,
+  ): WeightSource {
+    if (!prefix) return source;
+    const ids = sharedPrefix(sequences, prefix);
+    if (!this.windows.every((window) => hasPrefix(window, ids))) {
+      throw new PrefixError(`prefix: expected every test window to begin with tokens ${ids.join(' ')}`);
+    }
+    return new PrefixedCheckpoint(source, ids, hadamard);
   }
 
   async #injected(injection: Injection): Promise<WeightSource> {

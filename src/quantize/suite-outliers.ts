@@ -63,6 +63,8 @@ function beyond(): EvalRow[] {
   const extras: readonly (readonly [string, Partial<PrepareOptions>])[] = [
     ['', {}],
     [', zero points', { zeroPoints: true }],
+    [', float BOS', { prefix: 1 }],
+    [', zero points, float BOS', { zeroPoints: true, prefix: 1 }],
   ];
   return kinds.flatMap(([kind, own]) =>
     extras.flatMap(([extra, more]) => {
