@@ -3,7 +3,7 @@ import type { LlamaConfig } from '../format/config';
 import type { LayerSpec } from '../format/manifest';
 import type { SchemeName } from '../format/scheme';
 import type { ModelLayout } from '../format/tensors';
-import { openNodeGpu } from '../gpu/node';
+import { openTestGpu } from '../gpu/testing';
 import { capabilitySets } from '../kernels/testing';
 import { forwardRef } from '../model/forward.ref';
 import { randomModel, uploadModel } from '../model/reference-model';
@@ -90,7 +90,7 @@ function nllRef(logits: Float64Array, target: number): number {
 const ids = Array.from({ length: 37 }, (_, i) => (i * 131 + 7) % config.vocabSize);
 
 describe.each(capabilitySets)('whole passes with $name', async ({ options: gpuOptions }) => {
-  const gpu = await openNodeGpu(gpuOptions);
+  const gpu = await openTestGpu(gpuOptions);
 
   test.each([
     // float16 KV cache: relative error 2^-11 a value, through two layers; measured 4e-4, allowed five times that.
@@ -131,7 +131,7 @@ describe.each(capabilitySets)('whole passes with $name', async ({ options: gpuOp
 });
 
 describe('generation', async () => {
-  const gpu = await openNodeGpu();
+  const gpu = await openTestGpu();
   const of = layout('mergequant', 4);
   const model = randomModel(of, 3);
   const engine = await Engine.create(gpu, await uploadModel(gpu, model), { chunkTokens: 16 });

@@ -1,6 +1,6 @@
 import { afterAll, describe, expect, test } from 'vitest';
 import type { LlamaConfig } from '../format/config';
-import { openNodeGpu } from '../gpu/node';
+import { openTestGpu } from '../gpu/testing';
 import { maskWords } from '../kernels/logit-adjust';
 import { randomModel, uploadModel } from '../model/reference-model';
 import { Engine } from './engine';
@@ -44,7 +44,7 @@ class Residues implements TokenConstraint {
 }
 
 describe('a guided reply', async () => {
-  const gpu = await openNodeGpu();
+  const gpu = await openTestGpu();
   const open = async () => Engine.create(gpu, await uploadModel(gpu, model), { chunkTokens: 16 });
   const engine = await open();
   afterAll(() => engine.destroy());

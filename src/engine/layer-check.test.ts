@@ -4,8 +4,8 @@ import { type SchemeName, schemeNames } from '../format/scheme';
 import type { ModelLayout } from '../format/tensors';
 import { placeOf } from '../gpu/arena';
 import type { Gpu } from '../gpu/gpu';
-import { openNodeGpu } from '../gpu/node';
-import { capabilitySets, openGpuWithBug } from '../kernels/testing';
+import { openGpuWithBug, openTestGpu } from '../gpu/testing';
+import { capabilitySets } from '../kernels/testing';
 import { type RandomModel, randomModel, uploadModel } from '../model/reference-model';
 import { Engine } from './engine';
 import type { LayerCheckReport } from './layer-check';
@@ -50,7 +50,7 @@ const every: readonly Case[] = [
 const few = every.filter(([name]) => name === 'fp16' || name === 'mergequant');
 
 describe.each(capabilitySets)('a layer that computes rightly, with $name', async ({ options }) => {
-  const gpu = await openNodeGpu(options);
+  const gpu = await openTestGpu(options);
   test.each(options.without || options.software ? few : every)(
     '%s: within its bound',
     async (_, layout, layer) => {
@@ -64,7 +64,7 @@ describe.each(capabilitySets)('a layer that computes rightly, with $name', async
 });
 
 describe('a layer that computes wrongly ends the reply', async () => {
-  const gpu = await openNodeGpu({ software: false });
+  const gpu = await openTestGpu({ software: false });
 
   test.each(['qkv', 'o', 'gateUp', 'down'] as const)('one changed nibble of %s', async (product) => {
     const failing = run(gpu, tinyLayout('mergequant'), 1, ({ weights }, { data }) => {
@@ -96,7 +96,7 @@ describe('a layer that computes wrongly ends the reply', async () => {
 });
 
 test('a layer the model does not have', async () => {
-  const uploading = openNodeGpu().then((gpu) =>
+  const uploading = openTestGpu().then((gpu) =>
     uploadModel(gpu, randomModel(tinyLayout('mergequant'), 4), { checkLayer: 2 }),
   );
   await expect(uploading).rejects.toThrow('no layer 2: expected a whole number from 0 to 1');

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { LlamaConfig } from '../format/config';
 import type { ModelLayout } from '../format/tensors';
-import { openNodeGpu } from '../gpu/node';
+import { openTestGpu } from '../gpu/testing';
 import { randomModel, uploadModel } from '../model/reference-model';
 import { mostVerified } from './draft-verifier';
 import { draftedDecode } from './drafted-decode';
@@ -115,7 +115,7 @@ describe.each([
   let drafting: Engine;
 
   async function open(options: EngineOptions): Promise<Engine> {
-    const gpu = await openNodeGpu({ software });
+    const gpu = await openTestGpu({ software });
     const weights = await uploadModel(gpu, randomModel(layout(), 5));
     const engine = await Engine.create(gpu, weights, { contextLength: 64, ...options });
     engines.push(engine);

@@ -3,14 +3,14 @@ import { kvCacheKinds } from '../format/kv-cache';
 import { tinyConfig, tinyLayout } from '../format/manifest-fixture';
 import { schemeNames } from '../format/scheme';
 import type { ModelLayout } from '../format/tensors';
-import { openNodeGpu } from '../gpu/node';
-import { capabilitySets, openGpuWithBug } from '../kernels/testing';
+import { openGpuWithBug, openTestGpu } from '../gpu/testing';
+import { capabilitySets } from '../kernels/testing';
 import { randomModel, uploadModel } from '../model/reference-model';
 import { Engine } from './engine';
 import { crossCheck, selfTest } from './self-test';
 
 describe.each(capabilitySets)('a GPU that computes rightly passes, with $name', async ({ options }) => {
-  const gpu = await openNodeGpu(options);
+  const gpu = await openTestGpu(options);
   // One set compiles what every scheme uses, the others what differs there.
   const whole = !options.without && !options.software;
   test.each(whole ? schemeNames : (['fp16', 'rtn-dynamic', 'mergequant'] as const))('%s', async (scheme) => {
@@ -36,13 +36,19 @@ test.each([32, 256])(
   async (downBlock) => {
     const layout = tinyLayout('mergequant');
     const rotated: ModelLayout = { ...layout, quant: { ...layout.quant!, hadamard: { downBlock } } };
-    await selfTest(await openNodeGpu(), rotated, 128);
+    await selfTest(await openTestGpu(), rotated, 128);
   },
 );
 
 describe('a GPU that computes wrongly is found out', () => {
   test.each<[string, ModelLayout['scheme'], RegExp, string, number?]>([
     ['the int4 product reads the wrong nibbles', 'mergequant', />> 4u\) & low/g, '>> 3u) & low'],
+    [
+      'the tiled int4 product reads the wrong nibbles',
+      'mergequant',
+      /\(w\.x >> 4u\) & low, w\.y/g,
+      '(w.x >> 3u) & low, w.y',
+    ],
     ['rounding is towards zero', 'mergequant', /clamp\(round\(/g, 'clamp(trunc('],
     ['the softmax uses 2^x', 'fp16', /\bexp\(/g, 'exp2('],
     ['the softmax uses 2^x', 'mergequant', /\bexp\(/g, 'exp2('],
@@ -70,10 +76,10 @@ test.each([
 });
 
 test('prefill and decode of the loaded model agree', async () => {
-  const gpu = await openNodeGpu({ software: false });
+  const gpu = await openTestGpu({ software: false });
   const layout: ModelLayout = { ...tinyLayout('mergequant'), config: { ...tinyConfig, numLayers: 2 } };
   const engine = await Engine.create(gpu, await uploadModel(gpu, randomModel(layout, 5)), {
-    chunkTokens: 16,
+    chunkTokens: 32,
   });
   await crossCheck(engine);
   engine.destroy();
@@ -83,7 +89,7 @@ test('a decode kernel that differs from the prefill kernel is found in the loade
   const { gpu, changed } = await openGpuWithBug(/subgroupAdd\(/g, '1 + subgroupAdd(');
   const layout = tinyLayout('mergequant');
   const engine = await Engine.create(gpu, await uploadModel(gpu, randomModel(layout, 5)), {
-    chunkTokens: 16,
+    chunkTokens: 32,
   });
   expect(changed()).toBeGreaterThan(0);
   await expect(crossCheck(engine)).rejects.toThrow(/as a prompt and token by token/);

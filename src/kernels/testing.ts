@@ -1,8 +1,9 @@
 /** What the kernel tests share: one GPU per file, seeded inputs, sentinels around outputs, readable failures. */
 import { BufferArena, storageUsage } from '../gpu/arena';
 import type { Gpu, OpenGpuOptions } from '../gpu/gpu';
-import { type NodeGpuOptions, openNodeGpu } from '../gpu/node';
+import type { NodeGpuOptions } from '../gpu/node';
 import { PipelineCache } from '../gpu/pipelines';
+import { openTestGpu } from '../gpu/testing';
 import { encodeOp, type KernelContext, type Op } from './op';
 
 export { normals, random } from './random-numbers';
@@ -22,20 +23,6 @@ export const capabilitySets: readonly { name: string; options: OpenGpuOptions }[
   { name: 'a software adapter', options: { software: true } },
 ];
 
-/** A GPU whose driver compiles `from` as if it were `to`; counts the shaders this changed. */
-export async function openGpuWithBug(from: RegExp, to: string): Promise<{ gpu: Gpu; changed: () => number }> {
-  const gpu = await openNodeGpu({ software: false });
-  let changed = 0;
-  const { device } = gpu;
-  const create = device.createShaderModule.bind(device);
-  device.createShaderModule = (descriptor) => {
-    const code = descriptor.code.replace(from, to);
-    if (code !== descriptor.code) changed++;
-    return create({ ...descriptor, code });
-  };
-  return { gpu, changed: () => changed };
-}
-
 /** Where the adapter has subgroup matrices: kernels on them are tested there and left out elsewhere. */
 export const experimentalSet: { name: string; options: NodeGpuOptions } = {
   name: 'experimental features',
@@ -52,7 +39,7 @@ export class KernelBench implements KernelContext {
   }
 
   static async open(options: NodeGpuOptions = {}): Promise<KernelBench> {
-    return new KernelBench(await openNodeGpu(options));
+    return new KernelBench(await openTestGpu(options));
   }
 
   /** An input buffer. */
