@@ -1,13 +1,14 @@
-// Packed int4 matrix-vector product over integer activations, one subgroup per output row:
+// Packed int4 matrix-vector product over integer activations, by subgroups:
 //   y[t,n] (+)= f32(sum_k q[t,k] * u[n,k] - 8 * sum_k q[t,k]) * (scale_n * s_t) (+ bias_n),   w = u - 8   (Eq. 5)
 //
 //   q [T, K'] i8 packed by 4, qmeta [T] (s_t, sum of q), weight [rows, K'] offset-binary nibbles, scale, bias [N] f32
 //   ->  y [T, N] f32, columns row_start .. row_start + rows.   i32 accumulators, exact.
 //
-// Lane l of a subgroup of S lanes owns the 16-byte pieces l, l + S, ... of its row; UNROLL (at most 6) of them are loaded
-// before the first is used, because one load in flight per lane reaches less than half of a fast memory's bandwidth.
-// Where a row has no such piece its last one is loaded again and counts as zeros: no branches, so that all loads are in
-// flight together, and no rest that waits for memory once more.
+// A team of SPLIT subgroups owns ROWS (1 or 2) neighbouring rows, which share what they fetch of the activations. Lane l of a
+// team of S lanes owns the 16-byte pieces l, l + S, ... as far as they are whole rounds of all lanes; UNROLL (1, 2 or 4) of
+// them per row are loaded before the first is used. What is behind the whole rounds is loaded in front of them: as words of
+// 4 bytes where each lane needs one at most, so that little is computed for nothing, as pieces otherwise. Nothing in a round
+// is clamped or masked: instructions between loads are what keeps short rows from the memory's bandwidth (docs/LOG.md).
 // The grid's z is the token; its x and y cover the rows, and a loop takes up what is left when subgroups are wider than
 // the grid was computed for. Preceded by w4_dot.wgsl and w4_store.wgsl.
 // Preconditions: K' is a multiple of 32; WORKGROUP is a power of two; invocations form
@@ -25,7 +26,9 @@ struct Step {
 }
 
 override WORKGROUP: u32 = 256;
-override UNROLL: u32 = 4;
+override UNROLL: u32 = 2;
+override ROWS: u32 = 2;
+override SPLIT: u32 = 1; // a power of two; a workgroup with fewer subgroups splits less
 override HAS_BIAS: bool = false;
 override ACCUMULATE: bool = false;
 
@@ -38,25 +41,112 @@ override ACCUMULATE: bool = false;
 @group(0) @binding(6) var<storage, read> bias: array<f32>; // [N]
 @group(0) @binding(7) var<storage, read_write> y: array<f32>; // [T, N]
 
-const most_unroll = 6u;
+var<workgroup> sums: array<vec2i, (WORKGROUP + 3u) / 4u>; // of each subgroup, both rows; subgroups have 4 lanes or more
 
-/// One lane's share of a row: pieces lane, lane + stride, ...
-fn dot_share(t: u32, row: u32, lane: u32, stride: u32) -> i32 {
-  let last = params.K_pieces - 1u;
-  var acc = 0;
-  for (var first = lane; first < params.K_pieces; first += UNROLL * stride) {
-    var weights: array<vec4u, most_unroll>;
-    for (var i = 0u; i < UNROLL; i++) {
-      weights[i] = weight[row * params.K_pieces + min(first + i * stride, last)];
+/// Where a lane's share lies.
+struct Share {
+  activations: u32, // first piece of the token in q, counted in pairs
+  upper: u32, // first piece of each row
+  lower: u32,
+  lane: u32, // of the team
+  lanes: u32,
+}
+
+/// Both sums and one piece of both rows. With one row, `lower` is the piece of the upper row and its sum means nothing.
+fn add_piece(acc: vec2i, upper: vec4u, lower: vec4u, at: u32) -> vec2i {
+  let first = q[2u * at];
+  let second = q[2u * at + 1u];
+  if (ROWS == 1u) {
+    return vec2i(add_dot32(acc.x, upper, first, second), 0);
+  }
+  return vec2i(add_dot32(acc.x, upper, first, second), add_dot32(acc.y, lower, first, second));
+}
+
+fn lower_piece(upper: vec4u, at: u32) -> vec4u {
+  if (ROWS == 1u) {
+    return upper;
+  }
+  return weight[at];
+}
+
+/// One lane's share of both rows: whole rounds of pieces.
+fn dot_rounds(share: Share, rounds: u32) -> vec2i {
+  var acc = vec2i();
+  var round = 0u;
+  for (; round + UNROLL <= rounds; round += UNROLL) {
+    let at = round * share.lanes + share.lane;
+    let a = weight[share.upper + at];
+    let a_below = lower_piece(a, share.lower + at);
+    var b = a;
+    var b_below = a_below;
+    var c = a;
+    var c_below = a_below;
+    var d = a;
+    var d_below = a_below;
+    if (UNROLL > 1u) {
+      b = weight[share.upper + at + share.lanes];
+      b_below = lower_piece(b, share.lower + at + share.lanes);
     }
-    for (var i = 0u; i < UNROLL; i++) {
-      let piece = first + i * stride;
-      let w = select(vec4u(), weights[i], piece <= last);
-      let at = 2u * (t * params.K_pieces + min(piece, last));
-      acc += dot32(w, q[at], q[at + 1u]);
+    if (UNROLL > 2u) {
+      c = weight[share.upper + at + 2u * share.lanes];
+      c_below = lower_piece(c, share.lower + at + 2u * share.lanes);
+      d = weight[share.upper + at + 3u * share.lanes];
+      d_below = lower_piece(d, share.lower + at + 3u * share.lanes);
+    }
+    acc = add_piece(acc, a, a_below, share.activations + at);
+    if (UNROLL > 1u) {
+      acc = add_piece(acc, b, b_below, share.activations + at + share.lanes);
+    }
+    if (UNROLL > 2u) {
+      acc = add_piece(acc, c, c_below, share.activations + at + 2u * share.lanes);
+      acc = add_piece(acc, d, d_below, share.activations + at + 3u * share.lanes);
     }
   }
+  for (; round < rounds; round++) {
+    let at = round * share.lanes + share.lane;
+    let a = weight[share.upper + at];
+    acc = add_piece(acc, a, lower_piece(a, share.lower + at), share.activations + at);
+  }
   return acc;
+}
+
+/// One lane's share of both rows.
+fn dot_share(share: Share) -> vec2i {
+  let rounds = params.K_pieces / share.lanes;
+  let first_rest = rounds * share.lanes;
+  let rest = params.K_pieces - first_rest; // pieces behind the whole rounds
+  if (4u * rest <= share.lanes) {
+    var upper = 0u;
+    var lower = 0u;
+    let piece = first_rest + share.lane / 4u;
+    let is_there = share.lane < 4u * rest;
+    if (is_there) {
+      upper = weight[share.upper + piece][share.lane % 4u];
+      if (ROWS > 1u) {
+        lower = weight[share.lower + piece][share.lane % 4u];
+      }
+    }
+    let acc = dot_rounds(share, rounds);
+    if (!is_there) {
+      return acc;
+    }
+    let four = q[2u * (share.activations + piece) + share.lane % 4u / 2u];
+    let pair = select(four.xy, four.zw, share.lane % 2u == 1u);
+    return acc + vec2i(dot8(upper, pair), dot8(lower, pair));
+  }
+  var upper: vec4u;
+  var lower: vec4u;
+  let piece = first_rest + share.lane;
+  let is_there = share.lane < rest;
+  if (is_there) {
+    upper = weight[share.upper + piece];
+    lower = lower_piece(upper, share.lower + piece);
+  }
+  let acc = dot_rounds(share, rounds);
+  if (!is_there) {
+    return acc;
+  }
+  return add_piece(acc, upper, lower, share.activations + piece);
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -66,20 +156,42 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   if (t >= step.num_tokens) {
     return;
   }
+  let token = qmeta[t];
   let lanes = min(subgroup_size, WORKGROUP);
-  let rows_per_group = WORKGROUP / lanes;
   let lane = local % lanes;
+  let split = min(SPLIT, WORKGROUP / lanes);
+  let team_lanes = split * lanes;
+  let rows_per_group = WORKGROUP / team_lanes * ROWS;
   let rows_per_grid = groups.x * groups.y * rows_per_group;
   let group_first = (group.y * groups.x + group.x) * rows_per_group;
   for (var first = group_first; first < params.rows; first += rows_per_grid) {
-    let row = first + local / lanes;
-    var acc = 0;
+    let row = first + local / team_lanes * ROWS;
+    // The row that this lane stores, if it is one of the team's first.
+    let team_lane = local % team_lanes;
+    let own_row = min(row + team_lane % ROWS, params.rows - 1u);
+    let row_scale = scale[params.row_start + own_row];
+    var acc = vec2i();
     if (row < params.rows) {
-      acc = dot_share(t, row, lane, lanes);
+      let lower = min(row + 1u, params.rows - 1u);
+      acc = dot_share(Share(t * params.K_pieces, row * params.K_pieces, lower * params.K_pieces, team_lane, team_lanes));
     }
-    let total = subgroupAdd(acc);
-    if (lane == 0u && row < params.rows) {
-      store(t, params.row_start + row, total);
+    var total = vec2i(subgroupAdd(acc.x), 0);
+    if (ROWS > 1u) {
+      total.y = subgroupAdd(acc.y);
+    }
+    if (SPLIT > 1u) {
+      workgroupBarrier(); // the sums of the turn before are read
+      if (lane == 0u) {
+        sums[local / lanes] = total;
+      }
+      workgroupBarrier();
+      total = vec2i();
+      for (var i = 0u; i < split; i++) {
+        total += sums[local / team_lanes * split + i];
+      }
+    }
+    if (team_lane < ROWS && row + team_lane < params.rows) {
+      store_scaled(t, params.row_start + own_row, select(total.x, total.y, team_lane == 1u), token, row_scale);
     }
   }
 }

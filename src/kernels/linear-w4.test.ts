@@ -41,7 +41,9 @@ type Variant = { readonly kind: LinearW4Args['kind']; readonly tuning?: LinearW4
 const variants: readonly Variant[] = [
   { kind: 'vector' },
   { kind: 'vector', tuning: { threads: 64, unroll: 1 } },
-  { kind: 'vector', tuning: { threads: 128, unroll: 6, subgroups: true } },
+  { kind: 'vector', tuning: { threads: 128, unroll: 4, rows: 2, subgroups: true } },
+  { kind: 'vector', tuning: { threads: 64, rows: 1, split: 2, subgroups: true } },
+  { kind: 'vector', tuning: { unroll: 1, rows: 2, split: 4, subgroups: true } },
   { kind: 'vector', tuning: { threads: 2, unroll: 2, lanesPerRow: 1 } }, // fewer invocations than a subgroup
   { kind: 'vector', tuning: { subgroups: false } },
   { kind: 'vector', tuning: { subgroups: false, threads: 128, lanesPerRow: 128, unroll: 2 } },

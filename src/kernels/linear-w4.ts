@@ -12,8 +12,12 @@ import { isPowerOfTwo } from './quantizer';
 export interface LinearW4Tuning {
   /** Vector: invocations per workgroup, a power of two up to 256. Default 256. */
   readonly threads?: number;
-  /** Vector: 16-byte weight loads in flight per invocation, 1 to 6; without subgroups 1, 2 or 4. */
-  readonly unroll?: number;
+  /** Vector: 16-byte weight loads in flight per invocation and row: 1, 2 or 4. */
+  readonly unroll?: 1 | 2 | 4;
+  /** Vector with subgroups: rows that share what is fetched of the activations. */
+  readonly rows?: 1 | 2;
+  /** Vector with subgroups: subgroups that share a row, a power of two. */
+  readonly split?: number;
   /** Vector without subgroups: invocations per row, a power of two up to `threads`. Default 32. */
   readonly lanesPerRow?: number;
   /** Vector: false keeps to workgroup memory although the device has subgroups. */
@@ -94,14 +98,20 @@ export async function linearW4(context: KernelContext, args: LinearW4Args): Prom
   });
 }
 
-const hardwareTuning = { threads: 256, unroll: null, lanesPerRow: 32, subgroups: true };
-/** One invocation per row: cooperation costs a software adapter more than it saves. For any number of tokens. */
-const softwareTuning = { threads: 64, unroll: 1, lanesPerRow: 1, subgroups: false };
+/** Without subgroups. On a software adapter one invocation per row: cooperation costs more than it saves. */
+const plainTuning = {
+  hardware: { threads: 256, unroll: 4, lanesPerRow: 32 },
+  software: { threads: 64, unroll: 1, lanesPerRow: 1 },
+};
 
-/** Loads in flight that share a row's rounds of subgroups of 32 evenly: 5 for 130 pieces (5 rounds), 6 for 344 (2 × 6). */
-function evenUnroll(inputs: number): number {
-  const rounds = Math.ceil(inputs / 32 / 32);
-  return Math.ceil(rounds / Math.ceil(rounds / 6));
+/**
+ * Two rows a subgroup where there are many; where there are few, one with more loads in flight, or, when rows are long, two
+ * that two subgroups share: measured on an H200 at 7B shape, docs/LOG.md.
+ */
+function subgroupTuning(inputs: number, rows: number) {
+  if (rows > 8192) return { threads: 256, unroll: 2, rows: 2, split: 1 };
+  if (inputs > 8192) return { threads: 128, unroll: 2, rows: 2, split: 2 };
+  return { threads: 256, unroll: 4, rows: 1, split: 1 };
 }
 
 type Variant = Omit<OpSpec, 'bindings'>;
@@ -127,37 +137,51 @@ function vectorOrFew(context: KernelContext, args: LinearW4Args): Variant {
 }
 
 function vectorVariant(context: KernelContext, args: LinearW4Args): Variant {
-  const { caps } = context.gpu;
-  const defaults = caps.software ? softwareTuning : hardwareTuning;
-  const { threads, lanesPerRow, subgroups } = { ...defaults, ...args.tuning };
-  const inSubgroups = caps.subgroups && subgroups;
-  const label = inSubgroups ? 'matvec_w4_sg' : 'matvec_w4';
-  const unroll = args.tuning?.unroll ?? defaults.unroll ?? (inSubgroups ? evenUnroll(args.inputs) : 4);
-  requireShape(
-    isPowerOfTwo(threads) && threads <= 256,
-    label,
-    `threads a power of two up to 256, not ${threads}`,
-  );
-  const unrolls = inSubgroups ? [1, 2, 3, 4, 5, 6] : [1, 2, 4];
-  requireShape(unrolls.includes(unroll), label, `unroll ${unrolls.join(', ')}, not ${unroll}`);
-  // Enough workgroups for the widest subgroup this device may choose; with a narrower one the last of them find no row.
-  const lanes = inSubgroups ? Math.min(threads, caps.subgroupMaxSize) : lanesPerRow;
-  if (!inSubgroups) {
-    requireShape(
-      isPowerOfTwo(lanes) && lanes <= threads,
-      label,
-      `lanesPerRow a power of two up to ${threads}`,
-    );
-  }
-  const rowsPerGroup = threads / lanes;
-  const [x, y] = foldGrid(Math.ceil(args.rows / rowsPerGroup));
+  const { software, subgroups } = context.gpu.caps;
+  const inSubgroups = subgroups && (args.tuning?.subgroups ?? !software);
+  return inSubgroups ? subgroupVariant(context, args) : plainVariant(context, args);
+}
+
+function plainVariant({ gpu }: KernelContext, { rows, tuning }: LinearW4Args): Variant {
+  const label = 'matvec_w4';
+  const defaults = plainTuning[gpu.caps.software ? 'software' : 'hardware'];
+  const { threads, unroll, lanesPerRow } = { ...defaults, ...tuning };
+  requireVector(label, threads, unroll);
+  const isLanes = isPowerOfTwo(lanesPerRow) && lanesPerRow <= threads;
+  requireShape(isLanes, label, `lanesPerRow a power of two up to ${threads}`);
+  const [x, y] = foldGrid(Math.ceil(rows / (threads / lanesPerRow)));
   return {
     label,
-    source: `${dotSource}\n${storeSource}\n${inSubgroups ? matvecSubgroupSource : matvecSource}`,
-    enables: inSubgroups ? ['subgroups'] : [],
-    constants: { WORKGROUP: threads, UNROLL: unroll, ...(inSubgroups ? {} : { LANES: lanes }) },
+    source: [dotSource, storeSource, matvecSource].join('\n'),
+    constants: { WORKGROUP: threads, UNROLL: unroll, LANES: lanesPerRow },
     grid: (numTokens) => [x, y, numTokens],
   };
+}
+
+function subgroupVariant({ gpu }: KernelContext, args: LinearW4Args): Variant {
+  const label = 'matvec_w4_sg';
+  const { threads, unroll, rows, split } = { ...subgroupTuning(args.inputs, args.rows), ...args.tuning };
+  requireVector(label, threads, unroll);
+  requireShape(rows === 1 || rows === 2, label, `rows 1 or 2, not ${rows}`);
+  const isSplit = isPowerOfTwo(split) && split <= threads;
+  requireShape(isSplit, label, `split a power of two up to ${threads}, not ${split}`);
+  // Enough workgroups for the widest subgroup this device may choose; with a narrower one the last of them find no row.
+  const subgroups = threads / Math.min(threads, gpu.caps.subgroupMaxSize);
+  const teams = subgroups / Math.min(split, subgroups);
+  const [x, y] = foldGrid(Math.ceil(args.rows / (teams * rows)));
+  return {
+    label,
+    source: [dotSource, storeSource, matvecSubgroupSource].join('\n'),
+    enables: ['subgroups'],
+    constants: { WORKGROUP: threads, UNROLL: unroll, ROWS: rows, SPLIT: split },
+    grid: (numTokens) => [x, y, numTokens],
+  };
+}
+
+function requireVector(label: string, threads: number, unroll: number): void {
+  const isGroup = isPowerOfTwo(threads) && threads <= 256;
+  requireShape(isGroup, label, `threads a power of two up to 256, not ${threads}`);
+  requireShape([1, 2, 4].includes(unroll), label, `unroll 1, 2 or 4, not ${unroll}`);
 }
 
 function requireSilu({ rows, rowStart, accumulate }: LinearW4Args, isMatrix: boolean): void {
