@@ -12,7 +12,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 const device = new GpuLayerDevice(await openNodeGpu(), { residentBytes: 2 ** 28 });
 
 test.each([
-  ['8-bit activations, RTN', { actBits: 8, weights: 'rtn' }],
+  ['8-bit activations, RTN, zero points', { actBits: 8, weights: 'rtn', zeroPoints: true }],
   ['4-bit activations, RTN, Hadamard', { hadamard: true, weights: 'rtn' }],
 ] as const)('%s: the GPU measures what the host measures', async (label, options) => {
   const checkpoint = join(folder, 'checkpoint');

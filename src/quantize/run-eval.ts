@@ -12,7 +12,7 @@ import type { LayerDevice } from './layer-device';
 import type { Matrix } from './matrix';
 import { hasPrefix } from './prefix-rows';
 import { parseTokenizer, readCalibration, readTokenizerFiles } from './prepare-inputs';
-import { methodOf, type PrepareOptions, prepareDefaults } from './prepare-options';
+import { checkOptions, methodOf, type PrepareOptions, prepareDefaults } from './prepare-options';
 import type { Method } from './quantize-layer';
 import { RotatedCheckpoint, type WeightSource } from './rotate';
 import { keepFloat } from './rtn';
@@ -113,6 +113,7 @@ export class EvalRun {
     const own = { calibration, samples, seed, ...(device && { device }) };
     const base = { checkpoint: this.options.checkpoint, out: '', ...own };
     const options: PrepareOptions = { ...prepareDefaults, ...base, ...onDevice(row.options, device) };
+    checkOptions(options, this.checkpoint.config.numLayers);
     const injected = row.inject ? await this.#injected(row.inject) : this.checkpoint;
     const source = options.hadamard ? new RotatedCheckpoint(injected, seed) : injected;
     const method = rowMethod(row, options, source);
