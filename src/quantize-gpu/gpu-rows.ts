@@ -163,33 +163,38 @@ export class GpuRows implements DeviceRows {
     await this.work.settle();
   }
 
-  /** Batches on the host, many in one read-back: each costs a round trip. */
-  async read(numbers: readonly number[]): Promise<readonly Matrix[]> {
-    const { work, cols } = this;
+  /** Batches on the host, many in one read-back of at most `mostFloats` (or one batch): each costs a round trip. */
+  async read(numbers: readonly number[], mostFloats = readFloats): Promise<readonly Matrix[]> {
     const out: Matrix[] = [];
-    for (let next = 0; next < numbers.length; ) {
-      const first = next;
-      let floats = 0;
-      while (
-        next < numbers.length &&
-        (next === first || floats + this.#floats(numbers[next]!) <= readFloats)
-      ) {
-        floats += this.#floats(numbers[next++]!);
+    let group: number[] = [];
+    let floats = 0;
+    for (const i of numbers) {
+      if (group.length > 0 && floats + this.#floats(i) > mostFloats) {
+        out.push(...(await this.#readTogether(group, floats)));
+        group = [];
+        floats = 0;
       }
-      const together = work.scratch('rows.read', floats);
-      let at = 0;
-      for (const i of numbers.slice(first, next)) {
-        work.copy(this.use(i, 'rows.spilled').buffer, 0, together, at, this.#floats(i));
-        at += this.#floats(i);
-      }
-      const values = await work.readFloats(together, floats);
-      at = 0;
-      for (const i of numbers.slice(first, next)) {
-        out.push(matrix(this.rowsOf(i), cols, values.slice(at, at + this.#floats(i))));
-        at += this.#floats(i);
-      }
+      group.push(i);
+      floats += this.#floats(i);
     }
-    return out;
+    return group.length === 0 ? out : [...out, ...(await this.#readTogether(group, floats))];
+  }
+
+  async #readTogether(numbers: readonly number[], floats: number): Promise<Matrix[]> {
+    const { work, cols } = this;
+    const together = work.scratch('rows.read', floats);
+    let end = 0;
+    for (const i of numbers) {
+      work.copy(this.use(i, 'rows.spilled').buffer, 0, together, end, this.#floats(i));
+      end += this.#floats(i);
+    }
+    const values = await work.readFloats(together, floats);
+    let at = 0;
+    return numbers.map((i) => {
+      const from = at;
+      at += this.#floats(i);
+      return matrix(this.rowsOf(i), cols, values.slice(from, at));
+    });
   }
 
   #floats(i: number): number {
