@@ -192,9 +192,28 @@ describe('inspect', () => {
     await run('inspect', folder);
     expect(output).toContain('mergequant, W4A4');
     expect(output).toContain('static behind norms, dynamic in front of o and down');
-    expect(output).toMatch(/\n +0 +96 +64 +none +1 +0\.8 +1 +0\.7\n/);
+    expect(output).toMatch(/\n +0 +96 +64 +none +– +– +1 +0\.8 +1 +0\.7\n/);
     expect(output).toContain('shard-00001.safetensors');
     expect(output).toContain('tool: "test"');
+  });
+
+  test('clip ratios of the provenance become means, layer by layer', async () => {
+    await writeArtifact('mergequant');
+    const path = join(folder, 'manifest.json');
+    const manifest = JSON.parse(await readFile(path, 'utf8'));
+    manifest.provenance.clipRatios = {
+      ratios: [1, 0.5],
+      attn: [[48, 16], null],
+      mlp: [
+        [0, 64],
+        [64, 0],
+      ],
+    };
+    await writeFile(path, JSON.stringify(manifest));
+    await run('inspect', folder);
+    expect(output).toMatch(/\n +0 +96 +64 +none +0\.88 +0\.50 +1 /);
+    expect(output).toMatch(/\n +1 +96 +64 +none +– +1\.00 +1 /);
+    expect(output).not.toContain('clipRatios');
   });
 
   test('fp16 has no layers to list', async () => {

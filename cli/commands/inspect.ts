@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import * as v from 'valibot';
 import type { LayerSpec, Manifest, QuantSpec } from '../../src/format/manifest';
 import { type SchemeModes, schemeModes } from '../../src/format/scheme';
 import { type TensorSpec, tensorBytes, tensorSpecs } from '../../src/format/tensors';
@@ -80,7 +81,9 @@ function inspectionText(manifest: Manifest): string {
     lines.push(`reconstruction  ${quant.reconstruct}${quant.alpha === null ? '' : `, alpha ${quant.alpha}`}`);
     lines.push(`rotations       ${rotationText(quant)}`);
     lines.push(`weight levels   ${levelsText(quant)}`);
-    lines.push('', layerTable(quant.layers));
+    if (quant.zeroPoints) lines.push('zero points     behind norms, taken off again by biases');
+    if (quant.prefix) lines.push(`float prefix    tokens ${quant.prefix.ids.join(' ')}`);
+    lines.push('', layerTable(quant.layers, facts.provenance.clipRatios));
   }
   const files = [...shards, ...facts.tokenizerFiles].map((f) => [
     f.name,
@@ -88,8 +91,8 @@ function inspectionText(manifest: Manifest): string {
     f.sha256.slice(0, 16),
   ]);
   lines.push('', table(['file', 'size', 'SHA-256'], files), '', 'provenance');
-  for (const [key, value] of Object.entries(facts.provenance))
-    lines.push(`  ${key}: ${JSON.stringify(value)}`);
+  const { clipRatios: _, ...rest } = facts.provenance; // in the table above
+  for (const [key, value] of Object.entries(rest)) lines.push(`  ${key}: ${JSON.stringify(value)}`);
   return lines.join('\n');
 }
 
@@ -104,14 +107,37 @@ function levelsText({ weightBits, weightGrid }: QuantSpec): string {
   return `${2 ** weightBits} with a zero point, a step for ${groupSize ? `each ${groupSize} inputs of a row` : 'each row'}`;
 }
 
-/** K' of each norm and what quantizes each linear's input: a dynamic clip ratio, a static step, or 1 for a merged one. */
-function layerTable(layers: readonly LayerSpec[]): string {
-  const header = ['layer', "K' attn", "K' mlp", 'offsets', 'attn act', 'o act', 'mlp act', 'down act'];
+/** Numbers of channels at each clip ratio, as `prepare` leaves them in the provenance, which is free in form. */
+const clipCounts = v.array(v.nullable(v.array(v.number())));
+const clipRatios = v.object({ ratios: v.array(v.number()), attn: clipCounts, mlp: clipCounts });
+
+/** The channels' mean clip ratio in each layer, attn and mlp. */
+function meanClips(found: unknown, layers: number): string[][] {
+  const { success, output } = v.safeParse(clipRatios, found);
+  const mean = (counts: readonly number[] | null | undefined) => {
+    if (!success || !counts) return '–';
+    const total = counts.reduce((sum, count) => sum + count, 0);
+    return (counts.reduce((sum, count, i) => sum + count * (output.ratios[i] ?? 0), 0) / total).toFixed(2);
+  };
+  return Array.from({ length: layers }, (_, i) =>
+    success ? [mean(output.attn[i]), mean(output.mlp[i])] : ['–', '–'],
+  );
+}
+
+/**
+ * K' of each norm, the mean clip ratio of its channels, and what quantizes each linear's input: a dynamic clip ratio, a static
+ * step, or 1 for a merged one.
+ */
+function layerTable(layers: readonly LayerSpec[], clips: unknown): string {
+  const acts = ['attn act', 'o act', 'mlp act', 'down act'];
+  const header = ['layer', "K' attn", "K' mlp", 'offsets', 'attn clip', 'mlp clip', ...acts];
+  const means = meanClips(clips, layers.length);
   const rows = layers.map((layer, i) => [
     String(i),
     String(layer.attnInputs),
     String(layer.mlpInputs),
     [layer.attnOffsets ? 'attn' : '', layer.mlpOffsets ? 'mlp' : ''].filter(Boolean).join(', ') || 'none',
+    ...means[i]!,
     ...[layer.attnAct, layer.oAct, layer.mlpAct, layer.downAct].map((act) =>
       String(Number(act.toPrecision(4))),
     ),
