@@ -3,10 +3,10 @@ import { noToken } from './argmax';
 import type { Op } from './op';
 import { gumbelRef } from './sample.ref';
 import { buildSample, plain, runSample, type SampleCase } from './sample.testing';
-import { capabilitySets, KernelBench, normals } from './testing';
+import { KernelBench, normals } from './testing';
 
-describe.each(capabilitySets)('sample with $name', async ({ options }) => {
-  const bench = await KernelBench.open(options);
+describe('sample', async () => {
+  const bench = await KernelBench.openPlain();
   const run = (testCase: SampleCase, steps: number) => runSample(bench, testCase, steps);
 
   test('frequencies follow the softmax', async () => {

@@ -33,13 +33,30 @@ export class KernelBench implements KernelContext {
   readonly pipelines: PipelineCache;
   readonly arena: BufferArena;
 
-  private constructor(readonly gpu: Gpu) {
-    this.pipelines = PipelineCache.of(gpu);
+  private constructor(
+    readonly gpu: Gpu,
+    pipelines = PipelineCache.of(gpu),
+  ) {
+    this.pipelines = pipelines;
     this.arena = new BufferArena(gpu.device);
   }
 
   static async open(options: NodeGpuOptions = {}): Promise<KernelBench> {
     return new KernelBench(await openTestGpu(options));
+  }
+
+  /**
+   * For kernels that are the same whatever the GPU can do: on a device without any optional feature, which says all of them.
+   * A wrapper that asks what the GPU can do throws, and needs a test with all of {@link capabilitySets}.
+   */
+  static async openPlain(): Promise<KernelBench> {
+    const gpu = await openTestGpu({ without: ['subgroups', 'shader-f16', 'packed-dot'] });
+    const caps = new Proxy(gpu.caps, {
+      get: (_, name) => {
+        throw new Error(`this kernel asks for caps.${String(name)}: test it with each of capabilitySets`);
+      },
+    });
+    return new KernelBench({ ...gpu, caps }, PipelineCache.of(gpu));
   }
 
   /** An input buffer. */
