@@ -73,9 +73,28 @@ export function liveBuffers(page: Page): Promise<{ count: number; bytes: number 
   );
 }
 
+/** For {@link beforeWorker}: timers of one length run for another one. */
+function withTimers(ofMs: number, ms: number): string {
+  return `const realTimeout = setTimeout;
+    self.setTimeout = (f, ms, ...rest) => realTimeout(f, ms === ${ofMs} ? ${ms} : ms, ...rest);`;
+}
+
 /** Makes the download's idle watchdog bark after a second instead of thirty. */
-export const shortWatchdog =
-  'const realTimeout = setTimeout; self.setTimeout = (f, ms, ...rest) => realTimeout(f, ms === 30000 ? 1000 : ms, ...rest);';
+export const shortWatchdog = withTimers(30_000, 1000);
+
+/** Ends the tokenizer's thread after two seconds instead of ten. */
+export const shortTokenizerDeadline = withTimers(10_000, 2000);
+
+/** Lets the page's next heartbeat, and it alone, ask the worker every second instead of every five. */
+export async function quickHeartbeat(page: Page): Promise<void> {
+  await page.evaluate(() => {
+    const real = window.setInterval;
+    window.setInterval = ((handler: TimerHandler, ms?: number) => {
+      if (ms === 5000) window.setInterval = real;
+      return real(handler, ms === 5000 ? 1000 : ms);
+    }) as typeof setInterval;
+  });
+}
 
 /** Names of the files asked for since the last call, without the manifest, sorted. */
 export function takeRequests(server: FaultServer): string[] {

@@ -8,6 +8,7 @@ import {
   expectError,
   liveBuffers,
   open,
+  quickHeartbeat,
   shortWatchdog,
   storedPieces,
   takeRequests,
@@ -287,6 +288,7 @@ test('the worker hangs: the heartbeat ends it, with words, and the model comes b
     "new BroadcastChannel('test').onmessage = () => { if (self.name === '') for (;;); };",
   );
   await open(page);
+  await quickHeartbeat(page);
   await page.evaluate(() => new BroadcastChannel('test').postMessage('hang'));
   await page.getByTestId('composer').fill(question);
   await page.getByTestId('send').click();

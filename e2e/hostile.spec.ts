@@ -1,7 +1,7 @@
 /** Artifacts and replies made by an enemy: nothing of them runs, nothing leaves the page (docs/FAULTS.md). */
 import { readFileSync } from 'node:fs';
 import { expect } from '@playwright/test';
-import { beforeWorker, open, test } from './fault-support';
+import { beforeWorker, open, shortTokenizerDeadline, test } from './fault-support';
 import { ask, expectReady, setNumber } from './support';
 
 const poisoned = JSON.parse(readFileSync('e2e/poisoned-replies.json', 'utf8')) as Record<string, string>;
@@ -56,6 +56,7 @@ test('poisoned replies: no script, handler, javascript: link or remote image sur
   });
   page.on('popup', (popup) => problems.push(`popup ${popup.url()}`));
   await open(page);
+  await setNumber(page, 'maxTokens', 1); // what the model itself would say is thrown away
   const own = new Set([new URL(page.url()).origin, new URL(server.url).origin]);
   context.on('request', (request) => {
     const url = new URL(request.url());
@@ -180,6 +181,7 @@ test.describe('a chat template that never ends', () => {
 
   test('is stopped in its thread, with words; the model stays loaded', async ({ page, server }) => {
     expect(server.url).toContain('127.0.0.1');
+    await beforeWorker(page, shortTokenizerDeadline);
     await open(page);
     server.requests.length = 0;
     for (let i = 0; i < 2; i++) {
