@@ -11,7 +11,8 @@
 // the piece z and leaves the joining to `attention_combine`, which does the same arithmetic: both give the same bits, for
 // any T.
 //
-// Preceded by the cache's layout, attention_join.wgsl and attention_piece.wgsl. Preconditions: position + T <= context, keys
+// Preceded by the cache's layout, attention_join.wgsl, attention_maximum.wgsl or attention_maximum_sg.wgsl, and
+// attention_piece.wgsl. Preconditions: position + T <= context, keys
 // and values of this pass already in the cache.
 
 struct Params {

@@ -5,10 +5,12 @@
 //   qkv [(H + 2 Hkv) Dh] f32 (not rotated), table [context, Dh/2] (cos, sin), key and value cache [Hkv, context, row] as
 //   kv_*.wgsl lay it out  ->  partials [H, pieces, Dh + 4] f32 (o[Dh], m, l, z, unused), and the caches' row `position`
 //
-// One workgroup of LANES = P per (head x, piece z). The token's own key and value are read from workgroup memory, where
-// the workgroup that needs them made them; the first query head of each kv head also writes them to the cache, which no
+// One workgroup of LANES = P per (head x, piece, the last of them first: it has the most to do). The workgroup that needs the
+// token's own key and value makes them, and reads them back: from the cache where each head has a kv head of its own, from
+// workgroup memory where several heads need them (SHARED). Then the first of these heads also writes them to the cache, which no
 // workgroup reads there in this dispatch.
-// Preceded by rope.wgsl, the cache's layout with its *_own part, attention_join.wgsl and attention_piece.wgsl. Preconditions:
+// Preceded by rope.wgsl, the cache's layout with its *_own part, attention_join.wgsl, one of attention_maximum.wgsl and
+// attention_maximum_sg.wgsl, and attention_piece.wgsl. Preconditions:
 // Dh a multiple of 8 and at most LANES, position < context, one token.
 
 struct Params {
@@ -33,6 +35,8 @@ struct Step {
 @group(0) @binding(5) var<storage, read_write> value_cache: array<Chunk>; // [Hkv, context, chunks]
 @group(0) @binding(6) var<storage, read_write> partials: array<f32>; // [H, pieces, Dh + 4]
 
+override SHARED: bool = true; // H > Hkv
+
 const scales_binding = 7u;
 const max_chunks = 32u; // Dh <= 256
 const extremes_lanes = 16u;
@@ -48,11 +52,17 @@ fn row_loads() -> u32 {
 }
 
 fn key_load(row: u32, load: u32) -> vec4u {
+  if (!SHARED) {
+    return key_cache[row * row_loads() + load];
+  }
   let is_own = row == own_row;
   return select(key_cache[select(row, other_row, is_own) * row_loads() + load], own_key[load], is_own);
 }
 
 fn value_chunk(row: u32, chunk: u32) -> Chunk {
+  if (!SHARED) {
+    return value_cache[row * row_loads() * chunks_per_load + chunk];
+  }
   let is_own = row == own_row;
   let first = select(row, other_row, is_own) * row_loads() * chunks_per_load;
   return select(value_cache[first + chunk], own_value[chunk], is_own);
@@ -152,11 +162,13 @@ fn keep_own_rows(lane: u32, is_writer: bool) {
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane: u32) {
   let h = id.x;
-  let start = id.z * LANES;
   let keys = step.position + 1u;
-  if (start >= keys) {
+  let last_piece = step.position / LANES;
+  if (id.z > last_piece) {
     return;
   }
+  let piece_index = last_piece - id.z;
+  let start = piece_index * LANES;
   let queries_per_key = params.H / params.Hkv;
   let kv = h / queries_per_key;
   let rows = kv * params.context;
@@ -175,9 +187,10 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane:
       workgroupBarrier();
     }
     keep_own_rows(lane, h % queries_per_key == 0u);
+    storageBarrier(); // for where the rows are read back from the cache; attend waits
   }
   let piece = attend(rows + start, min(LANES, keys - start), lane);
-  let target_row = (h * params.pieces + id.z) * (params.Dh + 4u);
+  let target_row = (h * params.pieces + piece_index) * (params.Dh + 4u);
   if (lane < params.Dh) {
     partials[target_row + lane] = piece.o;
   }

@@ -1,6 +1,7 @@
 // Shared by the attention kernels (it is put in front of them, behind attention_join.wgsl and the cache's layout, kv_*.wgsl):
 // one piece of at most LANES keys against one query, with LANES invocations. The kernel brings `params.Dh` and the cache as
-// key_load(row, load), value_chunk(row, chunk), key_scale(row) and value_scale(row).
+// key_load(row, load), value_chunk(row, chunk), key_scale(row) and value_scale(row), and maximum(score, lane) by
+// attention_maximum.wgsl or attention_maximum_sg.wgsl.
 //
 // A "chunk" is 8 elements of a cache row, a "load" 16 bytes: 1, 2 or 4 chunks. Scores: 4 lanes per key, each with every fourth
 // load, so that a key is read in runs of 64 bytes. Values: C = ceil(Dh / 8) neighbouring lanes read a row, a chunk each;
@@ -19,12 +20,12 @@ override SCORE_KEYS: u32 = 1; // keys at once, 1, 2 or 4
 override KEYS_AHEAD: u32 = 1; // rows of values at once, 1, 4 or 8
 
 const scale_arrays = select(0u, 1u, scaled);
+const sums_ahead = 16u; // groups of values whose sums are read together
 
 var<workgroup> query: array<vec4f, LANES / 4u>; // [Dh] scaled, 0 beyond
 // First score parts [P keys, 4 lanes], then value sums [8 elements of a chunk, lane]: one array, because software
 // adapters take compile time for every word of workgroup memory. Pitch: a subgroup's reads then fall into distinct banks.
 var<workgroup> scratch: array<f32, 8u * value_pitch>;
-var<workgroup> maxima: array<f32, 16>;
 var<workgroup> scores: array<f32, LANES>; // scores, then weights w
 var<workgroup> group_sums: array<f32, LANES>; // [groups] sums of w
 // With codes alone:
@@ -163,24 +164,6 @@ fn piece_score(count: u32, lane: u32, scale: vec2f) -> f32 {
   return score;
 }
 
-fn maximum(score: f32, lane: u32) -> f32 {
-  scores[lane] = score;
-  workgroupBarrier();
-  if (lane < 16u) {
-    var m = lowest;
-    for (var i = lane; i < LANES; i += 16u) {
-      m = max(m, scores[i]);
-    }
-    maxima[lane] = m;
-  }
-  workgroupBarrier();
-  var m = lowest;
-  for (var i = 0u; i < 16u; i++) {
-    m = max(m, maxima[i]);
-  }
-  return m;
-}
-
 // Keeps the weight of key `lane`.
 fn put_weight(weight: f32, scale: vec2f, lane: u32) {
   scores[lane] = weight;
@@ -217,6 +200,21 @@ fn load_values(first: u32, count: u32, groups: u32, start: u32, chunk: u32) -> V
   return values;
 }
 
+// Up to eight rows: those that are loaded ahead.
+struct Rows {
+  near: Values,
+  far: Values,
+}
+
+fn load_rows(first: u32, count: u32, groups: u32, start: u32, chunk: u32) -> Rows {
+  var rows: Rows;
+  rows.near = load_values(first, count, groups, start, chunk);
+  if (KEYS_AHEAD > 4u) {
+    rows.far = load_values(first, count, groups, start + 4u * groups, chunk);
+  }
+  return rows;
+}
+
 struct ValueSums {
   low: vec4f,
   high: vec4f,
@@ -247,23 +245,25 @@ fn add_values(sums: ValueSums, values: Values, key: u32, groups: u32, count: u32
   return added;
 }
 
-// Value sums of this lane's chunk over its group's keys, into `scratch`, and the group's other sums.
-fn value_sums(first: u32, count: u32, groups: u32, lane: u32) {
+// Value sums of this lane's chunk over its group's keys, into `scratch`, and the group's other sums. `first_rows` are the
+// first ones, which were loaded before the weights were there; later ones are loaded before the ones ahead of them are used.
+fn value_sums(first: u32, count: u32, groups: u32, lane: u32, first_rows: Rows) {
   let chunks = (params.Dh + 7u) / 8u;
   let group = lane / chunks;
   if (group >= groups) {
     return;
   }
   var sums: ValueSums;
+  var ahead = first_rows;
   for (var key = group; key < count; key += KEYS_AHEAD * groups) {
-    let near = load_values(first, count, groups, key, lane % chunks);
-    var far = near;
-    if (KEYS_AHEAD > 4u) {
-      far = load_values(first, count, groups, key + 4u * groups, lane % chunks);
+    let current = ahead;
+    let next = key + KEYS_AHEAD * groups;
+    if (next < count) {
+      ahead = load_rows(first, count, groups, next, lane % chunks);
     }
-    sums = add_values(sums, near, key, groups, count);
+    sums = add_values(sums, current.near, key, groups, count);
     if (KEYS_AHEAD > 4u) {
-      sums = add_values(sums, far, key + 4u * groups, groups, count);
+      sums = add_values(sums, current.far, key + 4u * groups, groups, count);
     }
   }
   for (var e = 0u; e < 4u; e++) {
@@ -293,26 +293,27 @@ fn attend(first: u32, count: u32, lane: u32) -> Piece {
   let value = value_scale(own_key_row);
   sum_query(lane);
   score_parts(first, count, lane);
+  let chunks = (params.Dh + 7u) / 8u;
+  let groups = min(LANES / chunks, count);
+  let first_rows = load_rows(first, count, groups, lane / chunks, lane % chunks);
   workgroupBarrier();
   let score = piece_score(count, lane, key);
   let m = maximum(score, lane);
   put_weight(exp(score - m), value, lane);
   workgroupBarrier();
-  let chunks = (params.Dh + 7u) / 8u;
-  let groups = min(LANES / chunks, count);
-  value_sums(first, count, groups, lane);
+  value_sums(first, count, groups, lane, first_rows);
   workgroupBarrier();
   let own = lane % 8u * value_pitch + lane / 8u % chunks;
   var piece = Piece(m, 0.0, 0.0, 0.0);
-  for (var start = 0u; start < groups; start += 4u) {
-    var sums: array<f32, 4>;
-    var parts: array<f32, 4>;
-    for (var i = 0u; i < 4u; i++) {
+  for (var start = 0u; start < groups; start += sums_ahead) {
+    var sums: array<f32, sums_ahead>;
+    var parts: array<f32, sums_ahead>;
+    for (var i = 0u; i < sums_ahead; i++) {
       let g = min(start + i, groups - 1u);
       sums[i] = group_sums[g];
       parts[i] = scratch[own + g * chunks];
     }
-    for (var i = 0u; i < 4u; i++) {
+    for (var i = 0u; i < sums_ahead; i++) {
       if (start + i < groups) {
         piece.l += sums[i];
         piece.o += parts[i];

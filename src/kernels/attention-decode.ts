@@ -1,8 +1,6 @@
 import source from '../../shaders/attention_decode.wgsl?raw';
-import join from '../../shaders/attention_join.wgsl?raw';
-import piece from '../../shaders/attention_piece.wgsl?raw';
 import rope from '../../shaders/rope.wgsl?raw';
-import { type AttentionSplitArgs, loadsAhead, pieceCount, pieceKeys } from './attention';
+import { type AttentionSplitArgs, loadsAhead, pieceCount, pieceKeys, withPiece } from './attention';
 import { kvCacheSources, kvScaleBindings } from './kv-cache';
 import { type KernelContext, makeOp, type Op, requireShape } from './op';
 
@@ -39,8 +37,12 @@ export function attentionDecode(context: KernelContext, args: AttentionDecodeArg
   const scales = kvScaleBindings(args, label);
   return makeOp(context, {
     label,
-    source: [rope, ...kvCacheSources(kvCache, 'own'), join, piece, source].join('\n'),
-    constants: { LANES: pieceKeys(contextLength, headDim), ...loadsAhead(context, headDim, kvCache) },
+    ...withPiece(context, [rope, ...kvCacheSources(kvCache, 'own')], source),
+    constants: {
+      LANES: pieceKeys(contextLength, headDim),
+      SHARED: Number(numHeads > numKvHeads),
+      ...loadsAhead(context, headDim, kvCache),
+    },
     bindings: [params, step, qkv, table, keyCache, valueCache, partials, ...scales],
     grid: () => [numHeads, 1, pieces],
   });

@@ -2,11 +2,13 @@ import source from '../../shaders/attention.wgsl?raw';
 import combineSource from '../../shaders/attention_combine.wgsl?raw';
 import join from '../../shaders/attention_join.wgsl?raw';
 import joinWord from '../../shaders/attention_join_word.wgsl?raw';
+import maximum from '../../shaders/attention_maximum.wgsl?raw';
+import maximumInSubgroups from '../../shaders/attention_maximum_sg.wgsl?raw';
 import piece from '../../shaders/attention_piece.wgsl?raw';
 import tiledSource from '../../shaders/attention_tiled.wgsl?raw';
 import { type KvCacheKind, kvRowBytes } from '../format/kv-cache';
 import { type KvCacheArgs, kvCacheSources, kvScaleBindings } from './kv-cache';
-import { type KernelContext, makeOp, type Op, requireShape } from './op';
+import { type KernelContext, makeOp, type Op, type OpSpec, requireShape } from './op';
 
 export interface AttentionArgs extends KvCacheArgs {
   readonly numHeads: number; // H
@@ -42,6 +44,18 @@ export function loadsAhead(
   const rowLoads = kvRowBytes(headDim, kind) / 16;
   const ahead = [4, 2, 1].find((count) => 4 * count <= rowLoads) ?? 1; // four lanes share a row
   return { LOADS_AHEAD: ahead, SCORE_KEYS: Math.min(4, 8 / ahead), KEYS_AHEAD: 8 };
+}
+
+/** The WGSL of a kernel that attends pieces, behind the cache's layout, and what it enables. */
+export function withPiece(
+  { gpu }: KernelContext,
+  before: readonly string[],
+  kernel: string,
+): Pick<OpSpec, 'source' | 'enables'> {
+  const { subgroups, software } = gpu.caps;
+  const inSubgroups = subgroups && !software;
+  const parts = [...before, join, inSubgroups ? maximumInSubgroups : maximum, piece, kernel];
+  return { source: parts.join('\n'), enables: inSubgroups ? ['subgroups'] : [] };
 }
 
 /** Pieces that the context is cut into; with one there is nothing to split. */
@@ -86,8 +100,8 @@ export function attentionSplit(
   return Promise.all([attentionOp(context, args, args.partials), attentionCombine(context, args)]);
 }
 
-/** The joining of pieces that `attentionSplit` or `attentionDecode` left. */
-export function attentionCombine(
+/** The joining of pieces that `attentionSplit` left. */
+function attentionCombine(
   context: KernelContext,
   args: Pick<AttentionSplitArgs, 'numHeads' | 'headDim' | 'contextLength' | 'step' | 'partials' | 'out'>,
 ): Promise<Op> {
@@ -162,7 +176,7 @@ function attentionOp(context: KernelContext, args: AttentionArgs, partials: GPUB
   });
   return makeOp(context, {
     label: partials ? 'attention_partial' : 'attention',
-    source: [...kvCacheSources(kind, 'read'), join, piece, source].join('\n'),
+    ...withPiece(context, kvCacheSources(kind, 'read'), source),
     constants: {
       LANES: pieceKeys(contextLength, headDim),
       ...loadsAhead(context, headDim, kind),
