@@ -1,4 +1,4 @@
-// Shared by the two kernels of the general product (it is put in front of them): C[m, n] = alpha * sum_k A(m, k) * B(n, k)
+// Shared by the two kernels of the general product (it is put in front of them, behind dot4.wgsl): C[m, n] = alpha * sum_k A(m, k) * B(n, k)
 // (+ bias[n]) (+ C[m, n]), float32.
 //
 //   A(m, k) = a[a_offset + m * a_stride + k], or a[a_offset + k * a_stride + m] with A_TRANSPOSED; B alike, by n
@@ -88,11 +88,6 @@ fn b_four(i: u32, count: u32) -> vec4f {
 // How many of the four elements from `at` on lie below `end`.
 fn within(at: u32, end: u32) -> u32 {
   return min(end - min(at, end), 4u);
-}
-
-// acc + 4 products as one chain: `dot` and an addition would be five operations.
-fn dot4(acc: f32, x: vec4f, y: vec4f) -> f32 {
-  return fma(x.w, y.w, fma(x.z, y.z, fma(x.y, y.y, fma(x.x, y.x, acc))));
 }
 
 // What is stored of a sum.

@@ -1,30 +1,11 @@
 // Dense product for many tokens: y[t, row_start + r] = sum_k x[t, k] * weight[r, k] (+ bias) (+ y), float32 arithmetic.
 //
-//   x [T, K] f32, weight [rows, stride] f16, f32 or int8 with scale [N]  ->  y [T, N] f32, columns row_start .. row_start + rows
-//
 // A workgroup of 128 owns a tile of 64 tokens x 64 rows and walks K in steps of 16 through workgroup memory, vec4 along
 // K, zeros beyond every edge. Invocation (i, j), i < 16, j < 8, owns rows i + 16b (b < 4) and tokens j + 8a (a < 8): 32
 // sums in registers, 128 multiply-adds for every 12 vec4 loads. Tile rows are 5 vec4 apart: eight lanes then read
 // eight different groups of four banks.
 // Grid: row tiles folded into x and y, token tiles in z. A token's sums run over k in order, whatever T is; the matvec
-// kernels add in another order.
-
-struct Params {
-  K: u32,
-  rows: u32, // of this block
-  row_start: u32,
-  N: u32,
-  quads: u32, // 16-byte words of a stored weight row
-}
-
-struct Step {
-  num_tokens: u32,
-}
-
-override ELEMENT_BYTES: u32 = 2; // weights are 4: floats, 2: halves, 1: signed bytes with a scale a row
-override K_ALIGN: u32 = 8; // 16 (of bytes) or 8, 4 or 1: the largest of these that divides K
-override HAS_BIAS: bool = false;
-override ACCUMULATE: bool = false;
+// kernels add in another order. Preceded by dense_frame.wgsl and dot4.wgsl.
 
 const tile = 64u;
 const invocations = 128u;
@@ -33,24 +14,10 @@ const pitch = 5u; // vec4 between rows of a tile
 const tokens_per_lane = 8u;
 const rows_per_lane = 4u;
 
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<uniform> step: Step;
-@group(0) @binding(2) var<storage, read> x: array<vec4f>; // [T, K] floats, seen in fours
 @group(0) @binding(3) var<storage, read> weight: array<vec2u>; // [rows, 2 * quads]: four halves, two floats or eight bytes each
-@group(0) @binding(4) var<storage, read> bias: array<f32>; // [N]
-@group(0) @binding(5) var<storage, read_write> y: array<f32>; // [T, N]
-@group(0) @binding(6) var<storage, read> scale: array<f32>; // [N] of bytes
 
 var<workgroup> x_tile: array<vec4f, tile * pitch>; // [64 tokens, 16 k]
 var<workgroup> w_tile: array<vec4f, tile * pitch>; // [64 rows, 16 k]
-
-fn x_element(token: u32, k: u32) -> f32 {
-  if (k >= params.K) {
-    return 0.0;
-  }
-  let i = token * params.K + k;
-  return x[i / 4u][i % 4u];
-}
 
 // Elements 4i .. 4i + 3 of a token, 0 beyond K and T.
 fn x_four(token: u32, i: u32) -> vec4f {
@@ -62,11 +29,6 @@ fn x_four(token: u32, i: u32) -> vec4f {
     return vec4f(x_element(token, k), x_element(token, k + 1u), x_element(token, k + 2u), x_element(token, k + 3u));
   }
   return x[token * (params.K / 4u) + i];
-}
-
-// Four signed bytes, the lowest first.
-fn bytes_of(word: u32) -> vec4f {
-  return vec4f(bitcast<vec4i>(vec4u(word) << vec4u(24u, 16u, 8u, 0u)) >> vec4u(24u));
 }
 
 // Elements 4i .. 4i + 3 of a weight row, 0 beyond K and the block's rows.
@@ -84,11 +46,6 @@ fn weight_four(row: u32, i: u32) -> vec4f {
     return bytes_of(select(bytes.x, bytes.y, i % 2u == 1u));
   }
   return vec4f(bitcast<vec2f>(weight[base + 2u * i]), bitcast<vec2f>(weight[base + 2u * i + 1u]));
-}
-
-// acc + 4 products as one chain: `dot` and an addition would be five operations.
-fn dot4(acc: f32, a: vec4f, b: vec4f) -> f32 {
-  return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, acc))));
 }
 
 @compute @workgroup_size(invocations)
@@ -128,18 +85,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     for (var b = 0u; b < rows_per_lane; b++) {
       let row = first_row + row_lane + 16u * b;
       if (token < step.num_tokens && row < params.rows) {
-        let n = params.row_start + row;
-        var sum = acc[a][b];
-        if (ELEMENT_BYTES == 1u) {
-          sum *= scale[n];
-        }
-        if (HAS_BIAS) {
-          sum += bias[n];
-        }
-        if (ACCUMULATE) {
-          sum += y[token * params.N + n];
-        }
-        y[token * params.N + n] = sum;
+        store(token, row, acc[a][b]);
       }
     }
   }

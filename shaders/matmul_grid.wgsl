@@ -1,52 +1,20 @@
 // Matrix-matrix product over integer activations and weights on a grid, tiles staged in workgroup memory:
 //   y[t,n] (+)= s_t * sum_g step[n,g] * sum_k q[t,k] * (distance * u[n,k] - zero[n,g]) (+ bias_n),  k in group g
 //
-//   q [T, K'] i8 packed by 4, qmeta [T] (s_t, unused), weight [rows, K'] packed levels u, grid [N, G] (step in the 24 high
-//   bits, zero in the 7 low ones), bias [N] f32  ->  y [T, N] f32, columns row_start .. row_start + rows.
-//   i32 within a group, exact; f32 over groups, in their order: the same bits as matvec_grid gives.
+// i32 within a group, exact; f32 over groups, in their order: the same bits as matvec_grid gives.
 //
 // A workgroup of 16 x 16 invocations owns a tile of 64 tokens by 64 rows; invocation (a, b) owns tokens b, b + 16, ... and
 // rows a, a + 16, ... of it. Each step takes 64 elements of K, two pieces of 32: an invocation stages 16 elements of
 // activations, and half of the invocations a piece of weights each, as signed bytes distance * u - zero. Tiles lie as
 // [16 elements][token or row], so neighbouring invocations read neighbouring vectors; a column is two vectors longer than
 // its tile, which keeps the staging stores of one phase in different banks. What lies beyond T, rows or K' is staged as zero.
-// Preceded by grid3_decode.wgsl or grid4_decode.wgsl. Preconditions: K' and the group size are multiples of 32.
-
-struct Params {
-  K_pieces: u32, // K' / 32
-  group_pieces: u32,
-  slice_pieces: u32, // matvec_grid's
-  groups: u32, // of a row
-  rows: u32,
-  row_start: u32,
-  N: u32,
-}
-
-struct Step {
-  num_tokens: u32,
-}
-
-override HAS_BIAS: bool = false;
-override ACCUMULATE: bool = false;
-
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<uniform> step: Step;
-@group(0) @binding(2) var<storage, read> q: array<vec4u>; // [T, K'/16]
-@group(0) @binding(3) var<storage, read> qmeta: array<vec2u>; // [T]
-@group(0) @binding(4) var<storage, read> weight: array<u32>; // [rows, K' bits / 32]
-@group(0) @binding(5) var<storage, read> grid: array<u32>; // [N, G]
-@group(0) @binding(6) var<storage, read> bias: array<f32>; // [N]
-@group(0) @binding(7) var<storage, read_write> y: array<f32>; // [T, N]
+// Preceded by grid_frame.wgsl and grid3_decode.wgsl or grid4_decode.wgsl. Preconditions: K' and the group size are multiples of 32.
 
 const tile = 64u;
 const column = tile + 2u;
 
 var<workgroup> tile_q: array<vec4u, 4u * column>;
 var<workgroup> tile_w: array<vec4u, 4u * column>;
-
-fn dot16(a: vec4u, b: vec4u) -> i32 {
-  return dot4I8Packed(a.x, b.x) + dot4I8Packed(a.y, b.y) + dot4I8Packed(a.z, b.z) + dot4I8Packed(a.w, b.w);
-}
 
 /// `part`: which 16 elements of the row.
 fn load_activations(t: u32, part: u32) -> vec4u {
@@ -72,40 +40,31 @@ fn load_codes(row: u32, piece: u32) -> Codes {
   if (row >= params.rows || piece >= params.K_pieces) {
     return Codes();
   }
-  let zero = grid[(params.row_start + row) * params.groups + piece / params.group_pieces] & 0x7Fu;
+  let word = grid[(params.row_start + row) * params.groups + piece / params.group_pieces];
+  let zero = zero_of(word);
   let levels = load_piece((row * params.K_pieces + piece) * piece_words);
   return Codes(less_zero(first_half(levels), zero), less_zero(second_half(levels), zero));
 }
 
-fn store(t: u32, row: u32, total: f32) {
-  if (t >= step.num_tokens || row >= params.rows) {
-    return;
+fn store_inside(t: u32, row: u32, total: f32) {
+  if (t < step.num_tokens && row < params.rows) {
+    store(t, params.row_start + row, total);
   }
-  let n = params.row_start + row;
-  let at = t * params.N + n;
-  var base = 0.0;
-  if (HAS_BIAS) {
-    base = bias[n];
-  }
-  if (ACCUMULATE) {
-    base += y[at];
-  }
-  y[at] = fma(total, bitcast<f32>(qmeta[t].x), base);
 }
 
 /// The four rows of one token that an invocation owns; `row` is the first.
 fn store_token(t: u32, row: u32, total: vec4f) {
-  store(t, row, total.x);
-  store(t, row + 16u, total.y);
-  store(t, row + 32u, total.z);
-  store(t, row + 48u, total.w);
+  store_inside(t, row, total.x);
+  store_inside(t, row + 16u, total.y);
+  store_inside(t, row + 32u, total.z);
+  store_inside(t, row + 48u, total.w);
 }
 
-fn step_of(row: u32, group: u32) -> f32 {
+fn group_step(row: u32, group: u32) -> f32 {
   if (row >= params.rows) {
     return 0.0;
   }
-  return bitcast<f32>(grid[(params.row_start + row) * params.groups + group] & 0xFFFFFF00u);
+  return step_of(grid[(params.row_start + row) * params.groups + group]);
 }
 
 @compute @workgroup_size(16, 16)
@@ -172,7 +131,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) id: v
       let ended = done + own + 1u;
       if (ended % params.group_pieces == 0u || ended == params.K_pieces) {
         let g = (ended - 1u) / params.group_pieces;
-        let steps = vec4f(step_of(row, g), step_of(row + 16u, g), step_of(row + 32u, g), step_of(row + 48u, g));
+        let steps = vec4f(group_step(row, g), group_step(row + 16u, g), group_step(row + 32u, g), group_step(row + 48u, g));
         total0 = fma(vec4f(acc0), steps, total0);
         total1 = fma(vec4f(acc1), steps, total1);
         total2 = fma(vec4f(acc2), steps, total2);

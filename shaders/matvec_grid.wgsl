@@ -1,51 +1,20 @@
 // Matrix-vector product over integer activations and weights on a grid, LANES invocations per output row:
 //   y[t,n] (+)= s_t * sum_g step[n,g] * (sum_k q[t,k] * distance * u[n,k] - zero[n,g] * sum_k q[t,k]) (+ bias_n),  k in group g
 //
-//   q [T, K'] i8 packed by 4, qmeta [T] (s_t, unused), weight [rows, K'] packed levels u, grid [N, G] (step in the 24 high
-//   bits, zero in the 7 low ones), bias [N] f32  ->  y [T, N] f32, columns row_start .. row_start + rows.
-//   i32 within a group, exact; f32 over groups, in their order: the same bits as matmul_grid gives.
+// i32 within a group, exact; f32 over groups, in their order: the same bits as matmul_grid gives.
 //
 // A row is cut into slices of at most slice_pieces pieces of 32 elements, no slice in two groups. A workgroup owns
 // WORKGROUP / LANES rows; lane l of a row takes slices l, l + LANES, ... and after each round of LANES slices one invocation
 // a row adds them up in order. With LANES = 1 an invocation does its row alone.
-// The grid's z is the token, x and y fold the rows. Preceded by grid3_decode.wgsl or grid4_decode.wgsl.
+// The grid's z is the token, x and y fold the rows. Preceded by grid_frame.wgsl and grid3_decode.wgsl or grid4_decode.wgsl.
 // Preconditions: K' and the group size are multiples of 32; LANES and WORKGROUP are powers of two, LANES <= WORKGROUP.
-
-struct Params {
-  K_pieces: u32, // K' / 32
-  group_pieces: u32,
-  slice_pieces: u32,
-  groups: u32, // of a row
-  rows: u32,
-  row_start: u32,
-  N: u32,
-}
-
-struct Step {
-  num_tokens: u32,
-}
 
 override WORKGROUP: u32 = 256;
 override LANES: u32 = 32;
-override HAS_BIAS: bool = false;
-override ACCUMULATE: bool = false;
-
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<uniform> step: Step;
-@group(0) @binding(2) var<storage, read> q: array<vec4u>; // [T, K'/16]
-@group(0) @binding(3) var<storage, read> qmeta: array<vec2u>; // [T]
-@group(0) @binding(4) var<storage, read> weight: array<u32>; // [rows, K' bits / 32]
-@group(0) @binding(5) var<storage, read> grid: array<u32>; // [N, G]
-@group(0) @binding(6) var<storage, read> bias: array<f32>; // [N]
-@group(0) @binding(7) var<storage, read_write> y: array<f32>; // [T, N]
 
 /// Sums of slices and the words of their groups, a row longer by one than LANES so that rows start in different banks.
 var<workgroup> sums: array<i32, WORKGROUP + WORKGROUP / LANES>;
 var<workgroup> words: array<u32, WORKGROUP + WORKGROUP / LANES>;
-
-fn dot16(a: vec4u, b: vec4u) -> i32 {
-  return dot4I8Packed(a.x, b.x) + dot4I8Packed(a.y, b.y) + dot4I8Packed(a.z, b.z) + dot4I8Packed(a.w, b.w);
-}
 
 struct Slice {
   sum: i32,
@@ -63,7 +32,7 @@ fn slice_of(t: u32, row: u32, slice: u32) -> Slice {
   let first = group * params.group_pieces + slice % per_group * params.slice_pieces;
   let end = min(min(first + params.slice_pieces, (group + 1u) * params.group_pieces), params.K_pieces);
   let word = grid[(params.row_start + row) * params.groups + group];
-  let zero = i32(word & 0x7Fu);
+  let zero = i32(zero_of(word));
   let ones = vec4u(0x01010101u);
   var sum = 0;
   for (var piece = first; piece < end; piece++) {
@@ -88,19 +57,7 @@ fn add_slice(total: Total, slice: Slice, ends_group: bool) -> Total {
   if (!ends_group) {
     return Total(sum, total.value);
   }
-  return Total(0, fma(f32(sum), bitcast<f32>(slice.word & 0xFFFFFF00u), total.value));
-}
-
-fn store(t: u32, n: u32, total: f32) {
-  let at = t * params.N + n;
-  var base = 0.0;
-  if (HAS_BIAS) {
-    base = bias[n];
-  }
-  if (ACCUMULATE) {
-    base += y[at];
-  }
-  y[at] = fma(total, bitcast<f32>(qmeta[t].x), base);
+  return Total(0, fma(f32(sum), step_of(slice.word), total.value));
 }
 
 @compute @workgroup_size(WORKGROUP)

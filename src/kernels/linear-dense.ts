@@ -1,3 +1,6 @@
+import frameSource from '../../shaders/dense_frame.wgsl?raw';
+import vectorSource from '../../shaders/dense_vector.wgsl?raw';
+import dot4Source from '../../shaders/dot4.wgsl?raw';
 import rowsSource from '../../shaders/linear_dense_rows.wgsl?raw';
 import matmulSource from '../../shaders/matmul_dense.wgsl?raw';
 import matvecSource from '../../shaders/matvec_dense.wgsl?raw';
@@ -79,7 +82,7 @@ function rowsSpec(args: LinearDenseArgs): KernelChoice {
   const tokens = args.kind === 'vector' ? 1 : 4; // that one invocation takes
   return {
     label: 'linear_dense_rows',
-    source: rowsSource,
+    source: `${frameSource}\n${vectorSource}\n${rowsSource}`,
     constants: {
       ...sharedConstants(args),
       SINGLE_ROW: args.singleRow ? 1 : 0,
@@ -99,14 +102,15 @@ function matvecSpec({ gpu: { caps } }: KernelContext, args: LinearDenseArgs): Ke
       args.singleRow ? 1 : numTokens,
     ];
   if (!caps.subgroups) {
-    return { label: 'matvec_dense', source: matvecSource, constants, grid: grid(matvecRows) };
+    const source = `${frameSource}\n${vectorSource}\n${matvecSource}`;
+    return { label: 'matvec_dense', source, constants, grid: grid(matvecRows) };
   }
   // One row per subgroup where the size is known; more small subgroups than 16 would leave too few workgroups.
   const rowsAtOnce = args.dtype === 'I8' ? 4 : 1;
   const rowsPerGroup = rowsAtOnce * Math.min(16, Math.max(2, matvecWorkgroup / caps.subgroupMinSize));
   return {
     label: 'matvec_dense_sg',
-    source: matvecSubgroupSource,
+    source: `${frameSource}\n${vectorSource}\n${matvecSubgroupSource}`,
     enables: ['subgroups'],
     constants: { ...constants, ROWS_PER_GROUP: rowsPerGroup },
     grid: grid(rowsPerGroup),
@@ -116,7 +120,7 @@ function matvecSpec({ gpu: { caps } }: KernelContext, args: LinearDenseArgs): Ke
 function matmulSpec(args: LinearDenseArgs): KernelChoice {
   return {
     label: 'matmul_dense',
-    source: matmulSource,
+    source: `${frameSource}\n${dot4Source}\n${matmulSource}`,
     constants: sharedConstants(args),
     grid: (numTokens) => [...foldGrid(Math.ceil(args.rows / matmulTile)), Math.ceil(numTokens / matmulTile)],
   };

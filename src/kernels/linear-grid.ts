@@ -1,3 +1,4 @@
+import frameSource from '../../shaders/grid_frame.wgsl?raw';
 import decode3Source from '../../shaders/grid3_decode.wgsl?raw';
 import decode4Source from '../../shaders/grid4_decode.wgsl?raw';
 import matmulSource from '../../shaders/matmul_grid.wgsl?raw';
@@ -70,7 +71,7 @@ export async function linearGrid(context: KernelContext, args: LinearGridArgs): 
   return makeOp(context, {
     ...variant,
     label: `${variant.label}${bits}`,
-    source: `${bits === 3 ? decode3Source : decode4Source}\n${variant.source}`,
+    source: `${frameSource}\n${bits === 3 ? decode3Source : decode4Source}\n${variant.source}`,
     constants: { ...variant.constants, HAS_BIAS: Number(bias !== null), ACCUMULATE: Number(accumulate) },
     // The layout wants a bias buffer even where the kernel reads none.
     bindings: [params, args.step, args.q, args.qmeta, args.weight, args.grid, bias ?? args.grid, args.y],

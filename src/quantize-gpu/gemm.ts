@@ -1,3 +1,4 @@
+import dot4 from '../../shaders/dot4.wgsl?raw';
 import tiles from '../../shaders/gemm.wgsl?raw';
 import operands from '../../shaders/gemm_operands.wgsl?raw';
 import own from '../../shaders/gemm_own.wgsl?raw';
@@ -67,7 +68,7 @@ export function gemm(work: GpuWork, args: GemmArgs): Promise<void> {
   const flag = (value: boolean | undefined) => (value ? 1 : 0);
   return work.run({
     label: 'gemm',
-    source: `${operands}\n${software ? own : tiles}`,
+    source: `${dot4}\n${operands}\n${software ? own : tiles}`,
     constants: {
       A_TRANSPOSED: flag(a.transposed),
       B_TRANSPOSED: flag(b.transposed),
