@@ -2,11 +2,9 @@
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { unpackInt4 } from '../format/int4';
 import { buildSafetensorsHeader, parseSafetensorsHeader } from '../format/safetensors';
-import { unpackOnGrid } from './asymmetric';
 import type { CompensationOptions } from './compensate';
-import { weightTensors } from './export';
+import { storedWeight, weightTensors } from './export';
 import type { Matrix } from './matrix';
 import type { Method, QuantizedLayer } from './quantize-layer';
 import { linearNames } from './trainable-block';
@@ -75,14 +73,8 @@ export function loadCompensated(
   };
   const result = { ...layer } as { -readonly [K in keyof QuantizedLayer]: QuantizedLayer[K] };
   for (const name of linearNames) {
-    const { rows, cols, grid } = layer[name].weight;
-    const words = new Uint32Array(bytes(`${name}.weight`));
-    const weight = grid
-      ? unpackOnGrid(words, new Uint32Array(bytes(`${name}.grid`)), grid, rows)
-      : {
-          ...{ rows, cols, codes: Int8Array.from(unpackInt4(words, rows, cols)) },
-          scales: new Float32Array(bytes(`${name}.scale`)),
-        };
+    const { rows, grid = null } = layer[name].weight;
+    const weight = storedWeight(name, rows, grid, bytes);
     result[name] = { ...layer[name], weight };
   }
   return result;

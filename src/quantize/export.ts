@@ -1,10 +1,10 @@
 /** From quantized layers and dense matrices to the tensors of the artifact. Node only. */
 import { FormatError } from '../format/errors';
 import { f32ToF16Bits } from '../format/half';
-import { packInt4 } from '../format/int4';
+import { packInt4, unpackInt4 } from '../format/int4';
 import { type ModelLayout, type TensorSpec, tensorSpecs } from '../format/tensors';
 import type { ArtifactWriter } from './artifact-writer';
-import { packOnGrid } from './asymmetric';
+import { type AsymmetricGrid, packOnGrid, unpackOnGrid } from './asymmetric';
 import type { QuantizedLayer, QuantizedLinear, QuantizedNorm } from './quantize-layer';
 import type { WeightSource } from './rotate';
 import type { QuantizedMatrix } from './rtn';
@@ -103,6 +103,20 @@ export function weightTensors(name: string, weight: QuantizedMatrix): [string, A
     [`${name}.weight`, packInt4(weight.codes, weight.rows, weight.cols)],
     [`${name}.scale`, weight.scales],
   ];
+}
+
+/** What `weightTensors` made, back from its bytes. */
+export function storedWeight(
+  name: string,
+  rows: number,
+  grid: AsymmetricGrid | null,
+  bytes: (name: string) => ArrayBuffer,
+): QuantizedMatrix {
+  const words = new Uint32Array(bytes(`${name}.weight`));
+  if (grid) return unpackOnGrid(words, new Uint32Array(bytes(`${name}.grid`)), grid, rows);
+  const cols = (words.length / rows) * 8;
+  const codes = Int8Array.from(unpackInt4(words, rows, cols));
+  return { rows, cols, codes, scales: new Float32Array(bytes(`${name}.scale`)) };
 }
 
 function linearTensors(name: string, { weight, bias }: QuantizedLinear): [string, ArrayBufferView][] {

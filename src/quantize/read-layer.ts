@@ -1,10 +1,8 @@
 /** A layer of a part back in memory, to the last bit as it was quantized. Node only. */
 import { FormatError } from '../format/errors';
-import { unpackInt4 } from '../format/int4';
 import type { LayerSpec, Manifest, QuantSpec } from '../format/manifest';
 import { storedTensors, type TensorSpec } from '../format/tensors';
-import { unpackOnGrid } from './asymmetric';
-import { splitSpecs } from './export';
+import { splitSpecs, storedWeight } from './export';
 import { matrix } from './matrix';
 import type { QuantizedLayer, QuantizedLinear, QuantizedNorm } from './method';
 import { type Part, readTensorBlock } from './parts';
@@ -64,16 +62,10 @@ class LayerTensors {
   }
 
   #weight(name: string): QuantizedMatrix {
-    const words = new Uint32Array(this.bytes(`${name}.weight`));
     const rows = this.specs.get(`${name}.weight`)!.shape[0]!;
     const { weightGrid, weightBits } = this.quant;
-    if (weightGrid) {
-      const grid = new Uint32Array(this.bytes(`${name}.grid`));
-      return unpackOnGrid(words, grid, { bits: weightBits, ...weightGrid }, rows);
-    }
-    const cols = (words.length / rows) * 8;
-    const codes = Int8Array.from(unpackInt4(words, rows, cols));
-    return { rows, cols, codes, scales: new Float32Array(this.bytes(`${name}.scale`)) };
+    const grid = weightGrid && { bits: weightBits, ...weightGrid };
+    return storedWeight(name, rows, grid, (tensor) => this.bytes(tensor));
   }
 }
 
