@@ -1,6 +1,5 @@
 /** The decode loop: passes in flight ahead of the tokens that come back. */
 import { noToken } from '../kernels/argmax';
-import { longContextFrom } from '../model/forward-decode';
 import { NonFiniteLogitsError } from './errors';
 import { mostTokens, type Reply } from './reply';
 import { flightDepth } from './token-stream';
@@ -11,7 +10,6 @@ export async function* decode(reply: Reply): AsyncGenerator<number, FinishReason
   const { promptIds, options, runner, sampler, passes, draw, cached } = reply;
   const { maxTokens, stopTokenIds, signal, constraint, onLogprobs, topLogprobs = 0 } = options;
   const ops = [...passes.decode, ...draw];
-  const longOps = passes.longDecode ? [...passes.longDecode, ...draw] : ops;
   const stops = new Set(stopTokenIds);
   const most = mostTokens(reply);
   const start = performance.now();
@@ -22,8 +20,7 @@ export async function* decode(reply: Reply): AsyncGenerator<number, FinishReason
     if (signal?.aborted) return 'cancelled';
     for (; issued < most && issued - received < depth; issued++) {
       if (constraint) sampler.writeMask(constraint);
-      const length = promptIds.length + issued;
-      runner.submit(length > longContextFrom ? longOps : ops, 1, length, issued);
+      runner.submit(ops, 1, promptIds.length + issued, issued);
       if (unfed !== null) cached.push(unfed);
       unfed = null;
     }

@@ -5,6 +5,7 @@ import type { Scratch } from '../model/scratch';
 import type { ModelWeights } from '../model/weights';
 import { checkRequest } from './check-request';
 import { decode } from './decode';
+import type { TunedDecode } from './decode-tuning';
 import type { DraftStats } from './drafted-decode';
 import { canDraft, type Drafting, decodeDrafted } from './drafting';
 import {
@@ -38,6 +39,8 @@ export type TokenStream = AsyncGenerator<number, Generation, boolean | undefined
 export class Engine {
   readonly context: KernelContext;
   readonly scratch: Scratch;
+  /** How decode's products were tuned; null where they were not. */
+  readonly tuned: TunedDecode | null;
   passes: Passes;
   /** Whether tokens are decoded in one dispatch; null where it was not asked for. */
   persistent: PersistentState | null;
@@ -59,10 +62,11 @@ export class Engine {
   private constructor(
     readonly gpu: Gpu,
     readonly weights: ModelWeights,
-    { context, scratch, draw, passes, persistent, drafting, check, prefix }: EngineParts,
+    { context, scratch, draw, tuned, passes, persistent, drafting, check, prefix }: EngineParts,
   ) {
     this.context = context;
     this.scratch = scratch;
+    this.tuned = tuned;
     this.#ordinary = this.passes = passes;
     this.persistent = persistent;
     this.prefix = prefix;
@@ -108,7 +112,7 @@ export class Engine {
   usePersistent(isUsed: boolean): void {
     if (!this.persistent?.isOn) return;
     const { ops } = this.persistent.layers;
-    this.passes = isUsed ? { ...this.#ordinary, decode: ops, longDecode: null } : this.#ordinary;
+    this.passes = isUsed ? { ...this.#ordinary, decode: ops } : this.#ordinary;
   }
 
   /** Forgets the conversation. */

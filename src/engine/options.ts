@@ -4,6 +4,7 @@ import { chunkTokensFor } from '../format/memory-plan';
 import type { Gpu } from '../gpu/gpu';
 import type { PersistentTuning } from '../kernels/persistent-token';
 import type { ModelWeights } from '../model/weights';
+import type { TuningStore } from './decode-tuning';
 import { mostVerified } from './draft-verifier';
 import { InvalidRequestError } from './errors';
 import { firstPassTokens } from './prefill';
@@ -25,6 +26,11 @@ export interface EngineOptions {
    * The same tokens either way. An experiment: see docs/LOG.md.
    */
   readonly promptLookup?: number;
+  /**
+   * Times workgroup shapes of decode's products on the loaded weights (about half a second) and takes the fastest; changes no
+   * result. With a store what was found is kept for the next load. Default `off`; off on software adapters, too.
+   */
+  readonly tune?: 'off' | 'auto' | TuningStore;
 }
 
 /** {@link EngineOptions} without gaps. */
@@ -35,11 +41,13 @@ export interface ResolvedOptions {
   /** Null where the whole-token kernel was not asked for. */
   readonly persistentDecode: PersistentTuning | null;
   readonly promptLookup: number;
+  /** Null where decode is not tuned. */
+  readonly tune: { readonly store: TuningStore | null } | null;
 }
 
 /** @throws InvalidRequestError for a number out of range, and when a layer is to be checked behind a cache with codes */
 export function resolveOptions(gpu: Gpu, weights: ModelWeights, options: EngineOptions): ResolvedOptions {
-  const { kvCache = 'f16', promptLookup = 0, persistentDecode = false } = options;
+  const { kvCache = 'f16', promptLookup = 0, persistentDecode = false, tune = 'off' } = options;
   if (weights.checked && kvCache !== 'f16') {
     throw new InvalidRequestError(`the layer check reads a KV cache of kind f16, got ${kvCache}`);
   }
@@ -63,5 +71,6 @@ export function resolveOptions(gpu: Gpu, weights: ModelWeights, options: EngineO
     kvCache,
     persistentDecode: persistentDecode === true ? {} : persistentDecode || null,
     promptLookup,
+    tune: tune === 'off' || caps.software ? null : { store: tune === 'auto' ? null : tune },
   };
 }

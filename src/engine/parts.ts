@@ -3,8 +3,10 @@ import { BufferArena, GpuMemoryError } from '../gpu/arena';
 import type { Gpu } from '../gpu/gpu';
 import { PipelineCache } from '../gpu/pipelines';
 import type { KernelContext } from '../kernels/op';
+import { canFuseDecode } from '../model/forward-decode';
 import { createScratch, type Scratch } from '../model/scratch';
 import type { ModelWeights } from '../model/weights';
+import { type TunedDecode, tuneDecode } from './decode-tuning';
 import { DraftVerifier } from './draft-verifier';
 import type { Drafting } from './drafting';
 import { FloatPrefix } from './float-prefix';
@@ -18,6 +20,7 @@ export interface EngineParts {
   readonly context: KernelContext;
   readonly scratch: Scratch;
   readonly draw: DrawArgs;
+  readonly tuned: TunedDecode | null;
   /** Without the whole-token kernel. */
   readonly passes: Passes;
   readonly persistent: PersistentState | null;
@@ -36,12 +39,13 @@ export async function buildParts(
   const context: KernelContext = { gpu, pipelines: PipelineCache.of(gpu), arena };
   try {
     const { scratch, draw } = await allocate(context, weights, options);
-    const passes = await buildPasses(context, weights, scratch, draw);
+    const tuned = await tryTuning(context, weights, scratch, options);
+    const passes = await buildPasses(context, weights, scratch, draw, tuned?.tuning);
     const persistent = await tryPersistent(context, weights, scratch, passes, options);
     const check = weights.checked ? new LayerCheck(gpu.device, scratch, weights.checked) : null;
     const drafting = await buildDrafting(context, weights, scratch, options);
     const prefix = await FloatPrefix.create(context, weights, scratch);
-    return { context, scratch, draw, passes, persistent, drafting, check, prefix };
+    return { context, scratch, draw, tuned, passes, persistent, drafting, check, prefix };
   } catch (error) {
     arena.destroy();
     throw error;
@@ -61,6 +65,17 @@ async function allocate(
   const error = await gpu.device.popErrorScope();
   if (error) throw new GpuMemoryError('KV cache and scratch', arena.totalBytes, error.message);
   return { scratch, draw };
+}
+
+/** Tunes decode where that was asked for and its products are fused. */
+async function tryTuning(
+  context: KernelContext,
+  weights: ModelWeights,
+  scratch: Scratch,
+  { tune }: ResolvedOptions,
+): Promise<TunedDecode | null> {
+  if (!tune || !canFuseDecode(context.gpu, weights, scratch)) return null;
+  return tuneDecode({ context, weights, scratch }, tune.store);
 }
 
 /** Tries the whole-token kernel where it was asked for. */

@@ -4,12 +4,7 @@ import { argmax } from '../kernels/argmax';
 import type { KernelContext, Op } from '../kernels/op';
 import { sample } from '../kernels/sample';
 import { buildHead, buildLayers } from '../model/forward';
-import {
-  buildDecodeLayers,
-  buildLongDecodeLayers,
-  canFuseDecode,
-  longContextFrom,
-} from '../model/forward-decode';
+import { buildDecodeLayers, canFuseDecode, type DecodeTuning } from '../model/forward-decode';
 import type { Scratch } from '../model/scratch';
 import type { ModelWeights } from '../model/weights';
 import type { DrawArgs } from './sampler';
@@ -20,8 +15,6 @@ export interface Passes {
   /** The same bits for passes of up to {@link fewTokens}, where tiles would be empty for the most part; null where they gain nothing. */
   readonly few: readonly Op[] | null;
   readonly decode: readonly Op[];
-  /** The same for positions from {@link longContextFrom}; null where `decode` is for all. */
-  readonly longDecode: readonly Op[] | null;
   readonly head: readonly Op[];
   readonly greedy: readonly Op[];
   readonly sampled: readonly Op[];
@@ -33,19 +26,20 @@ export async function buildPasses(
   weights: ModelWeights,
   scratch: Scratch,
   draw: DrawArgs,
+  tuning: DecodeTuning = {},
 ): Promise<Passes> {
   const fuses = canFuseDecode(context.gpu, weights, scratch);
   const [prefill, few, decode, head, greedy, sampled] = await Promise.all([
     buildLayers(context, weights, scratch, 'matrix'),
     hasFew(context, weights) ? buildLayers(context, weights, scratch, 'few') : null,
-    fuses ? buildDecodeLayers(context, weights, scratch) : buildLayers(context, weights, scratch, 'vector'),
+    fuses
+      ? buildDecodeLayers(context, weights, scratch, tuning)
+      : buildLayers(context, weights, scratch, 'vector'),
     buildHead(context, weights, scratch),
     argmax(context, draw),
     sample(context, draw),
   ]);
-  const isLong = fuses && scratch.contextLength > longContextFrom;
-  const longDecode = isLong ? await buildLongDecodeLayers(context, weights, scratch, decode) : null;
-  return { prefill, few, decode, longDecode, head, greedy, sampled };
+  return { prefill, few, decode, head, greedy, sampled };
 }
 
 /** Layers of a prefill pass over `numTokens` tokens. */

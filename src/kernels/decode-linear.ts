@@ -82,21 +82,41 @@ export interface DecodeLinearArgs {
   readonly tuning?: DecodeLinearTuning;
 }
 
-/** Invocations that fill a large GPU: 132 cores with 512 each. */
-const invocations = 132 * 512;
+/** Changes with the kernels' text: what was measured of another text is out of date. */
+export const decodeLinearBuild = fingerprint(
+  [
+    productSource,
+    reduceSource,
+    stageSource,
+    normSource,
+    normStaticSource,
+    normDynamicSource,
+    quantizePrologue,
+  ].join(),
+);
+
+/** FNV-1a, 32 bits. */
+function fingerprint(text: string): string {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
+  return (hash >>> 0).toString(16);
+}
+
+/** Invocations of a workgroup that suit each input: joining attention's pieces wants one for every four floats. */
+const wantedThreads: Readonly<Record<DecodeInput['kind'], number>> = {
+  ...{ rmsnorm_quant_static: 768, rmsnorm_quant_dynamic: 768, floats: 512, attention: 1024 },
+};
 
 /**
- * Large workgroups, about one a core: a token is quantized once in each. Where every subgroup meets one pair of rows at most,
- * two loads a row in flight suffice and leave registers; short rows then like smaller workgroups (docs/LOG.md).
+ * Large workgroups, one for each core of a large GPU: a token is quantized once in each. Measured on an H200 at 7B shape
+ * (docs/LOG.md); with fewer invocations a workgroup than that two on a core.
  */
-function defaultTuning(gpu: Gpu, inputs: number, rows: number): Required<DecodeLinearTuning> {
+function defaultTuning(gpu: Gpu, input: DecodeInput, inputs: number): Required<DecodeLinearTuning> {
   const most = Math.floor(gpu.device.limits.maxComputeInvocationsPerWorkgroup / 256) * 256;
-  const rounds = Math.max(1, Math.floor(inputs / 32 / 32)); // of subgroups of 32
-  const isSingleTurn = rows <= (2 * invocations) / 32;
-  const threads = Math.min(most, isSingleTurn && rounds <= 4 ? 256 : 512);
-  const counts = isSingleTurn ? [2, 3, 1] : [4, 3, 5, 2, 1];
-  const pieces = counts.find((count) => rounds % count === 0)!;
-  return { threads, groups: invocations / threads, pieces };
+  const threads = Math.min(most, wantedThreads[input.kind]);
+  const rounds = Math.floor(inputs / 32 / 32); // of subgroups of 32
+  const inTwos = rounds % 2 === 0 || rounds % 3 !== 0;
+  return { threads, groups: threads < 512 ? 264 : 132, pieces: threads === 1024 ? 1 : inTwos ? 2 : 3 };
 }
 
 /** Subgroups of 32 share pairs of rows in the grid; larger ones find fewer rows, smaller ones walk more. */
@@ -147,7 +167,7 @@ export function fitsDecodeLinear(gpu: Gpu, inputs: number, input: DecodeInput): 
  */
 export async function decodeLinear(context: KernelContext, args: DecodeLinearArgs): Promise<Op> {
   const { input, inputs, rows, rowStart, outputs, output } = args;
-  const { threads, groups, pieces } = { ...defaultTuning(context.gpu, inputs, rows), ...args.tuning };
+  const { threads, groups, pieces } = { ...defaultTuning(context.gpu, input, inputs), ...args.tuning };
   requireDecodeLinear(context, args, threads, pieces);
   const prologue = prologueOf(input, inputs / 4 / threads);
   const params = context.arena.uniform('decode_linear.params', {

@@ -4,7 +4,6 @@
  */
 import { type ActBits, schemeModes } from '../format/scheme';
 import type { Gpu } from '../gpu/gpu';
-import { attentionCombine } from '../kernels/attention';
 import { attentionDecode, fitsAttentionDecode } from '../kernels/attention-decode';
 import {
   type DecodeInput,
@@ -21,13 +20,8 @@ import { kvCacheArgs, type Scratch } from './scratch';
 import type { Int4Matrix, Matrix, ModelWeights, NormWeights } from './weights';
 
 /** The products of a layer. */
-export type LayerProduct = 'qkv' | 'o' | 'gateUp' | 'down';
-
-/**
- * Keys from which joining attention's pieces apart costs less than in every workgroup of o's product: measured on an H200 at
- * 7B shape, docs/LOG.md.
- */
-export const longContextFrom = 1280;
+export const layerProductNames = ['qkv', 'o', 'gateUp', 'down'] as const;
+export type LayerProduct = (typeof layerProductNames)[number];
 
 /** What each product is tuned to. */
 export type DecodeTuning = Readonly<Partial<Record<LayerProduct, DecodeLinearTuning>>>;
@@ -107,40 +101,6 @@ function productOps(
       tuning,
     }),
   );
-}
-
-/**
- * The operations of {@link buildDecodeLayers} for long contexts, the same bits: attention's pieces are joined by a dispatch of
- * their own, once, and no more by every workgroup of o's product.
- */
-export async function buildLongDecodeLayers(
-  context: KernelContext,
-  weights: ModelWeights,
-  scratch: Scratch,
-  ops: readonly Op[],
-  tuning: DecodeTuning = {},
-): Promise<Op[]> {
-  const { config, quant } = weights.layout;
-  const { step, partials, attended, contextLength } = scratch;
-  const { numHeads, headDim } = config;
-  const combine = await attentionCombine(context, {
-    ...{ numHeads, headDim, contextLength, step, partials },
-    out: attended,
-  });
-  const products = weights.layers.flatMap((_, layer) => {
-    const { o } = layerProducts(weights, scratch, layer);
-    if (o.input.kind !== 'attention') throw new TypeError(`o of layer ${layer} reads ${o.input.kind}`);
-    const { quantizer } = o.input;
-    const input: DecodeInput = { kind: 'floats', x: attended, length: numHeads * headDim, quantizer };
-    return productOps(context, quant!.actBits, { ...o, input }, tuning.o);
-  });
-  const joined = (await Promise.all(products)).values();
-  return ops.flatMap((op) => {
-    if (op.label === 'attention_decode') return [op, combine];
-    if (!op.label.startsWith('decode_attention_')) return [op];
-    const own = joined.next().value!;
-    return [op.completes ? { ...own, completes: op.completes } : own];
-  });
 }
 
 function layerProducts(
