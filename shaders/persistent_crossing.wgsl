@@ -1,5 +1,5 @@
-// What every part of the persistent decode kernel shares (it is put in front of them): bindings, and floats that cross
-// workgroups.
+// What every part of the persistent decode kernel shares (it is put in front of them, behind persistent_weights.wgsl): bindings, and
+// floats that cross workgroups.
 //
 // WGSL promises nothing about plain stores that another workgroup of the same dispatch reads, no order between atomics at
 // different addresses, and not that workgroups run at the same time. So a float that crosses is an atomic of its own that is
@@ -35,34 +35,13 @@ struct Params {
   partials_at: u32, // [H, pieces, Dh + 2]
 }
 
-/// One product of a layer. Positions in `tables` are in units of 16 bytes.
-struct Site {
-  weight_at: u32, // in units of 16 bytes
-  arena: u32, // of weights_0 and weights_1
-  K_pieces: u32, // K' / 32
-  rows: u32, // N, even
-  scale_at: u32, // [N] f32
-  bias_at: u32, // [N] f32
-  // Behind a norm: [K'] gather and [K'] multipliers. Else act_bits: bits of clip ratio / q_max, or of 1 / step.
-  gather_at: u32,
-  act_bits: u32,
-}
-
 struct Step {
   num_tokens: u32,
   position: u32,
 }
 
-override WORKGROUP: u32 = 512;
-
-const most_sites = 512u; // of 128 layers
-
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<uniform> sites: array<Site, most_sites>; // [layers, qkv o gate_up down]
 @group(0) @binding(2) var<uniform> step: Step;
-@group(0) @binding(3) var<storage, read> weights_0: array<vec4u>;
-@group(0) @binding(4) var<storage, read> weights_1: array<vec4u>;
-@group(0) @binding(5) var<storage, read> tables: array<vec4u>;
 @group(0) @binding(6) var<storage, read> angles: array<vec2f>; // [context, Dh/2] (cos, sin)
 @group(0) @binding(7) var<storage, read_write> key_cache: array<vec4u>; // [layers, Hkv, context, Dh/8] eight halves
 @group(0) @binding(8) var<storage, read_write> value_cache: array<vec4u>;
@@ -78,18 +57,6 @@ const halves_at = 96u;
 const missing = 0x7fc0deadu; // a NaN that no arithmetic gives
 const not_a_number = 0x7fc00000u;
 const from_x = 0xFFFFFFFFu; // in place of where in `crossing` the residual stream lies
-
-struct Place {
-  local: u32, // invocation of the workgroup
-  lane: u32, // of its subgroup
-}
-
-/// The same for all invocations of a workgroup, and kept apart from what is not, so that the compiler knows.
-struct Grid {
-  group: u32,
-  groups: u32,
-  lanes: u32, // of a subgroup
-}
 
 var<private> half_at: u32; // where the half in use starts
 var<workgroup> start: u32;

@@ -1,25 +1,22 @@
 // Part of the persistent decode kernel: the int4 product of decode_product, on a token that lies in `activations`.
 //   y[n] (+)= f32(sum_k q[k] * w[n,k]) * (scale_n * s) (+ bias_n)                                             (Eq. 5)
-// i32 accumulators, exact; the float expressions are those of decode_product: same bits.
+// i32 accumulators, exact; the float expressions are those of decode_product: same bits, where FUSES says what the device's compiler
+// makes of a product and a sum there.
 //
 // A subgroup owns two neighbouring rows at a time; pairs of rows are dealt to the workgroups in turn, so that none has more
 // than one pair for each of its subgroups more than another. Lanes own 16-byte pieces and, behind whole rounds of them, words, as in
 // decode_product. The first pieces come from the caller, who loads them before it waits for the token.
-// Preceded by persistent_grid.wgsl, w4_dot.wgsl and silu.wgsl.
+// Preceded by persistent_weights.wgsl, w4_dot.wgsl, and a Sink, with what is added to its rows and how they are sent off.
 
 override CAPACITY: u32 = 128; // pieces of a token that fit
 override PIECES: u32 = 4; // 16-byte loads in flight per lane and row, at most max_pieces
 override TAIL: u32 = 4; // rounds of words behind the pieces, at most max_tail
 override ATTENTION_BIAS: bool = false; // of qkv and o
 override MLP_BIAS: bool = false;
+override FUSES: bool = true; // a product and a sum are rounded once
 
 const max_pieces = 6u;
 const max_tail = 4u;
-
-// Where a product's rows go.
-const to_qkv = 0u;
-const to_activated = 1u; // rows 2f, 2f + 1 are gate and up: silu(gate) * up
-const to_residual = 2u;
 
 // Words 0 .. 3 of piece p of the token at activations[p], words 4 .. 7 at activations[CAPACITY + p].
 var<workgroup> activations: array<vec4u, 2u * CAPACITY>;
@@ -69,6 +66,11 @@ fn load_chunk(site: Site, row: u32, chunk: u32, place: Place, grid: Grid) -> Chu
     }
   }
   return loaded;
+}
+
+/// Chunk 0 of this subgroup's first rows.
+fn load_first(site: Site, place: Place, grid: Grid) -> Chunk {
+  return load_chunk(site, row_of(0u, place, grid), 0u, place, grid);
 }
 
 /// Words behind the whole rounds, 0 where there are none.
@@ -124,27 +126,12 @@ fn two_floats(table_at: u32, n: u32) -> vec2f {
   return select(four.xy, four.zw, n % 4u == 2u);
 }
 
-/// Where the rows of a product go, and what they are added to.
-struct Sink {
-  kind: u32,
-  at: u32, // in `crossing`; from_x: the residual stream behind the last layer
-  before: u32, // in `crossing`, or from_x: the residual stream that is added to
-}
-
-/// Sends the values of rows n and n + 1 where they belong.
-fn send(values: vec2f, sink: Sink, n: u32, place: Place) {
-  if (sink.kind == to_activated) {
-    if (place.lane == 0u) {
-      publish(sink.at + plane_word(n / 2u, params.F), silu_gate(values.x, values.y));
-    }
-  } else if (place.lane < 2u) {
-    let value = select(values.x, values.y, place.lane == 1u);
-    if (sink.at != from_x) {
-      publish(sink.at + n + place.lane, value);
-    } else {
-      atomicStore(&x[n + place.lane], select(bitcast<u32>(value), not_a_number, atomicLoad(&has_stopped) != 0u));
-    }
+/// a b + c.
+fn product_and_sum(a: vec2f, b: vec2f, c: vec2f) -> vec2f {
+  if (FUSES) {
+    return fma(a, b, c);
   }
+  return a * b + c;
 }
 
 /// All rows of the product. `first` is chunk 0 of this subgroup's first rows; returns that of product `next`.
@@ -158,16 +145,13 @@ fn product(site: Site, next: Site, sink: Sink, has_bias: bool, token_scale: f32,
   let turns = (site.rows + turn_rows - 2u * grid.group - 1u) / turn_rows; // of this workgroup's first subgroup
   var ahead = first;
   if (turns == 0u) {
-    ahead = load_chunk(next, row_of(0u, place, grid), 0u, place, grid);
+    ahead = load_first(next, place, grid);
   }
   for (var turn = 0u; turn < turns; turn++) {
     let row = row_of(turn, place, grid);
     let n = min(row, site.rows - 2u);
     let scales = two_floats(site.scale_at, n);
-    var before = vec2f();
-    if (sink.kind == to_residual) {
-      before = vec2f(residual(sink.before, n), residual(sink.before, n + 1u));
-    }
+    let before = values_before(sink, n);
     let tail = load_tail(site, row, first_tail, place, grid);
     var acc = -offset;
     var acc_below = -offset;
@@ -178,7 +162,7 @@ fn product(site: Site, next: Site, sink: Sink, has_bias: bool, token_scale: f32,
       } else if (turn + 1u < turns) {
         ahead = load_chunk(site, row_of(turn + 1u, place, grid), 0u, place, grid);
       } else {
-        ahead = load_chunk(next, row_of(0u, place, grid), 0u, place, grid);
+        ahead = load_first(next, place, grid);
       }
       for (var j = 0u; j < PIECES; j++) {
         let round = chunk * PIECES + j;
@@ -195,12 +179,16 @@ fn product(site: Site, next: Site, sink: Sink, has_bias: bool, token_scale: f32,
       acc += dot8(tail.upper[j], pair);
       acc_below += dot8(tail.lower[j], pair);
     }
-    var values = vec2f(f32(subgroupAdd(acc)), f32(subgroupAdd(acc_below))) * (scales * token_scale);
+    let sums = vec2f(f32(subgroupAdd(acc)), f32(subgroupAdd(acc_below)));
+    let factors = scales * token_scale;
+    var values = sums * factors;
     if (has_bias) {
-      values += two_floats(site.bias_at, n);
+      values = product_and_sum(sums, factors, two_floats(site.bias_at, n));
     }
-    if (sink.kind == to_residual) {
+    if (adds(sink) && has_bias) {
       values += before;
+    } else if (adds(sink)) {
+      values = product_and_sum(sums, factors, before);
     }
     if (row < site.rows) {
       send(values, sink, n, place);

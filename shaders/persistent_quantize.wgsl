@@ -1,12 +1,12 @@
 // Part of the persistent decode kernel: the token's floats become integers in `activations`, in every workgroup for itself,
 // as rmsnorm_quant_static (Eq. 4-6), quant_dynamic or quant_static do it: same bits.
-// Preceded by persistent_grid.wgsl, persistent_product.wgsl (store_word), quantize.wgsl and decode_reduce.wgsl.
+// Preceded by persistent_crossing.wgsl, persistent_product.wgsl (store_word), quantize.wgsl and decode_reduce.wgsl.
 
 override DYNAMIC: bool = true; // o and down
 override STAGED: u32 = 1040; // words of four floats that fit `staged`, a multiple of 8 that is none of 32
 override HADAMARD: bool = false;
 
-const early_words = 4u; // of a norm's constants, loaded before the token is there
+const early_words = 4u; // of a norm's constants, on their way while the token is waited for
 const residual_loads = 8u; // of the token at once
 const held_words = 6u; // of a quantizer's input, kept in registers
 
@@ -74,6 +74,26 @@ fn share_of_squares(local: u32) -> f32 {
   return squares;
 }
 
+/// The norm kernels' binary tree over the first 256 invocations' shares, by every subgroup for itself where it is large enough.
+fn sum_of_shares(share: f32, place: Place, grid: Grid) -> f32 {
+  if (grid.lanes < 32u) {
+    return tree_sum(share, place.local, place.lane, grid.lanes);
+  }
+  if (place.local < norm_lanes) {
+    partial_sums[place.local] = share;
+  }
+  workgroupBarrier();
+  var parts: array<f32, 8>;
+  for (var j = 0u; j < 8u; j++) {
+    parts[j] = partial_sums[32u * j + place.lane % 32u];
+  }
+  var sum = ((parts[0] + parts[4]) + (parts[2] + parts[6])) + ((parts[1] + parts[5]) + (parts[3] + parts[7]));
+  for (var width = 16u; width > 0u; width /= 2u) {
+    sum += subgroupShuffleXor(sum, width);
+  }
+  return sum;
+}
+
 fn gathered(entry: u32) -> f32 {
   let k = entry & 0xFFFFFu;
   return staged[k % 4u * STAGED + k / 4u];
@@ -86,11 +106,12 @@ fn quantize_gathered(word: u32, entry: vec4u, factor: vec4f, r: f32, K_pieces: u
 }
 
 /// RMSNorm with merged static scales, gather and rounding. The token's scale is 1.
-fn quantize_normed(site: Site, source: u32, constants: NormConstants, place: Place, grid: Grid) {
+fn quantize_normed(site: Site, source: u32, place: Place, grid: Grid) {
   let words = 8u * site.K_pieces;
+  let constants = load_constants(site, place);
   stage_residual(source, place);
   workgroupBarrier();
-  let sum = tree_sum(share_of_squares(place.local), place.local, place.lane, grid.lanes);
+  let sum = sum_of_shares(share_of_squares(place.local), place, grid);
   let r = inverse_rms(sum, params.D, params.eps);
   for (var i = 0u; i < early_words; i++) {
     if (i * WORKGROUP < words) {
@@ -144,7 +165,8 @@ fn quantize_crossed(word: u32, four: vec4f, inverse: f32, site: Site) {
   store_word(word, pack_bytes(quantize4(four * inverse, vec4f(), params.q_max)), site.K_pieces);
 }
 
-/// Quantizes a planar vector of K floats; returns the token's scale. What does not fit registers is read twice.
+/// Quantizes a planar vector of K floats, when the token before has been read; returns the token's scale. What does not fit
+/// registers is read twice.
 fn quantize_floats(site: Site, source: u32, K: u32, place: Place, grid: Grid) -> f32 {
   let words = K / 4u;
   let batch = min(held_words, (words + WORKGROUP - 1u) / WORKGROUP);
@@ -161,7 +183,6 @@ fn quantize_floats(site: Site, source: u32, K: u32, place: Place, grid: Grid) ->
     }
     token = dynamic_scale(largest(magnitude, place.local, place.lane, grid.lanes), factor);
   }
-  workgroupBarrier(); // the token before this one has been read
   for (var i = 0u; i < held_words; i++) {
     if (i * WORKGROUP < 8u * site.K_pieces) {
       quantize_crossed(place.local + i * WORKGROUP, held.words[i], token.inverse, site);

@@ -4,7 +4,7 @@
 //
 // Half of a layer:  norm, quantize, product (qkv, or gate and up) > attention, or the Walsh-Hadamard rotation where the model
 // has one > quantize, product (o or down) onto x.  A product's first weights are loaded at the end of the one before it, and a
-// norm's constants before its token is there.
+// norm's constants while its token is waited for: in front of a product they would take registers from its weights.
 //
 // Preconditions: every workgroup of the grid is resident (else readers give up, see persistent_crossing.wgsl); no more
 // workgroups than D / 2; subgroups in the order of invocations; WORKGROUP a multiple of 256 and of LANES; D, F and H Dh multiples
@@ -20,8 +20,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) groups: vec3u
   if (!begin(place, grid)) {
     return;
   }
-  var ahead = load_chunk(sites[0], row_of(0u, place, grid), 0u, place, grid);
-  var constants = load_constants(sites[0], place);
+  var ahead = load_first(sites[0], place, grid);
   var source = from_x;
   for (var half = 0u; half < 2u * params.layers; half++) {
     let layer = half / 2u;
@@ -33,7 +32,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) groups: vec3u
     let has_bias = select(MLP_BIAS, ATTENTION_BIAS, is_attention);
     let at = layer_at(layer);
 
-    quantize_normed(entry, source, constants, place, grid);
+    quantize_normed(entry, source, place, grid);
     workgroupBarrier();
     let kind = select(to_activated, to_qkv, is_attention);
     let sink = Sink(kind, at + select(params.activated_at, 0u, is_attention), 0u);
@@ -50,7 +49,6 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) groups: vec3u
     let length = select(params.F, params.H * params.Dh, is_attention);
     let token_scale = quantize_floats(exit, input, length, place, grid);
     workgroupBarrier();
-    constants = load_constants(next, place);
     let out_at = select(at + select(params.out_at, params.middle_at, is_attention), from_x, is_last);
     let onto = Sink(to_residual, out_at, source);
     ahead = product(exit, next, onto, has_bias, token_scale, ahead, place, grid);

@@ -53,27 +53,35 @@ export async function tryPersistentDecode(model: Model, tuning: PersistentTuning
   }
   try {
     const counts = tuning.groups === undefined ? groupCounts : [tuning.groups];
-    return await choose(model, tuning, counts);
+    const found = await choose(model, tuning, counts);
+    if (found.state.isOn || !found.differs || tuning.fuses !== undefined) return found.state;
+    const other = await choose(model, { ...tuning, fuses: model.context.gpu.caps.software }, counts);
+    return other.state.isOn ? other.state : found.state;
   } catch (error) {
     if (!(error instanceof PersistentUnfitError)) throw error;
     return { isOn: false, reason: error.message };
   }
 }
 
-async function choose(
-  model: Model,
-  tuning: PersistentTuning,
-  counts: readonly number[],
-): Promise<PersistentState> {
+/** What came of a kernel on several workgroup counts. */
+interface Choice {
+  readonly state: PersistentState;
+  /** Some count ran to its end with other bits. */
+  readonly differs: boolean;
+}
+
+async function choose(model: Model, tuning: PersistentTuning, counts: readonly number[]): Promise<Choice> {
   const { context, weights, scratch } = model;
   let best: { readonly state: PersistentState & { readonly isOn: true }; readonly ms: number } | null = null;
   let reason = 'no workgroup count was tried';
+  let differs = false;
   const built = await buildPersistentLayers(context, weights, scratch, tuning);
   for (const groups of counts) {
     const layers = built.withGroups(groups);
     const difference = await firstDifference(model, layers);
     if (difference !== null) {
       reason = `${groups} workgroups: ${difference}`;
+      differs ||= difference !== stuck;
       layers.restart();
       continue;
     }
@@ -81,8 +89,8 @@ async function choose(
     if (best && ms > hopeless * best.ms) break;
     if (!best || ms < best.ms) best = { state: { isOn: true, groups, layers }, ms };
   }
-  if (!best) return { isOn: false, reason };
-  return tuning.groups === undefined ? ifFaster(model, best.state) : best.state;
+  if (!best) return { state: { isOn: false, reason }, differs };
+  return { state: tuning.groups === undefined ? await ifFaster(model, best.state) : best.state, differs };
 }
 
 /** The kernel against the ordinary operations, in turn, because a GPU's clock changes. */
@@ -103,6 +111,8 @@ async function ifFaster(
   };
 }
 
+const stuck = 'they waited too long for each other: not all run at the same time';
+
 /** Null when the kernel leaves the ordinary operations' residual stream at every tried position. */
 async function firstDifference(model: Model, layers: PersistentLayers): Promise<string | null> {
   const { scratch } = model;
@@ -110,7 +120,7 @@ async function firstDifference(model: Model, layers: PersistentLayers): Promise<
     const expected = await residualAfter(model, model.ordinary, position);
     const found = await residualAfter(model, layers.ops, position);
     if (await hasStopped(model.context.gpu.device, layers)) {
-      return 'they waited too long for each other: not all run at the same time';
+      return stuck;
     }
     const differing = found.reduce((count, word, k) => count + Number(word !== expected[k]), 0);
     if (differing > 0) {

@@ -1,10 +1,12 @@
 import joinSource from '../../shaders/attention_join.wgsl?raw';
 import reduceSource from '../../shaders/decode_reduce.wgsl?raw';
 import attentionSource from '../../shaders/persistent_attention.wgsl?raw';
-import gridSource from '../../shaders/persistent_crossing.wgsl?raw';
+import crossingSource from '../../shaders/persistent_crossing.wgsl?raw';
 import productSource from '../../shaders/persistent_product.wgsl?raw';
 import quantizePart from '../../shaders/persistent_quantize.wgsl?raw';
+import sendSource from '../../shaders/persistent_send.wgsl?raw';
 import tokenSource from '../../shaders/persistent_token.wgsl?raw';
+import weightsSource from '../../shaders/persistent_weights.wgsl?raw';
 import quantizeSource from '../../shaders/quantize.wgsl?raw';
 import ropeSource from '../../shaders/rope.wgsl?raw';
 import siluSource from '../../shaders/silu.wgsl?raw';
@@ -15,25 +17,25 @@ import { qkvRows } from '../format/tensors';
 import type { Gpu } from '../gpu/gpu';
 import { pieceCount, pieceKeys } from './attention';
 import { type KernelContext, makeOp, type Op, requireShape } from './op';
+import {
+  capacityPieces,
+  mostSites,
+  type ProductSite,
+  siteWords,
+  tailRounds,
+  wordsPerSite,
+} from './persistent-sites';
 
-/** One product of one layer: where its parts lie, in bytes, all multiples of 16. */
-export interface PersistentSite {
-  /** Which of the two weight buffers, and where in it: [rows, K'/8] u32. */
-  readonly arena: number;
-  readonly weightBytes: number;
-  readonly inputs: number; // K', a multiple of 32
-  readonly rows: number; // N, even
-  /** In `tables`: [N] f32 each; a bias is only read where the model has one. */
-  readonly scaleBytes: number;
-  readonly biasBytes: number;
+/** One product of one layer, with what makes integers of its input. */
+export interface PersistentSite extends ProductSite {
   /**
-   * What makes integers of its input: a norm with [K'] u32 gather and [K'] f32 multipliers in `tables`, or a quantizer with a
-   * clip ratio (dynamic) or a step (static).
+   * A norm with [K'] u32 gather and [K'] f32 multipliers in `tables`, or a quantizer with a clip ratio (dynamic) or a step
+   * (static).
    */
   readonly input: { readonly gatherBytes: number; readonly multBytes: number } | { readonly act: number };
 }
 
-/** Choices that change speed, never bits. */
+/** Choices that change speed, and one that bits depend on. */
 export interface PersistentTuning {
   /** Workgroups: as many as the GPU keeps resident at the same time, or fewer. */
   readonly groups?: number; // at most D / 2
@@ -41,6 +43,11 @@ export interface PersistentTuning {
   readonly threads?: number;
   /** 16-byte weight loads in flight per invocation and row, 1 to 6. */
   readonly pieces?: number;
+  /**
+   * Whether the device's compiler rounds a product and a sum once in the ordinary kernels. Changes bits: it has to be what the
+   * compiler does. Default: on hardware.
+   */
+  readonly fuses?: boolean;
   /** Looks at a missing float before a reader gives up; a multiple of 64. */
   readonly spinLimit?: number;
 }
@@ -70,9 +77,6 @@ export interface PersistentTokenArgs {
   readonly tuning?: PersistentTuning;
 }
 
-/** Layers that the kernel's table holds. */
-const mostLayers = 128;
-const siteWords = 8;
 /** Word of `crossing` that is not 0 once a reader has given up, and where its two halves start. */
 export const stoppedWord = 0;
 const halvesAt = 96;
@@ -117,11 +121,6 @@ function workgroupBytes(shape: CrossingShape, inputs: number, threads: number): 
   return 32 * capacityPieces(inputs) + staged + attention + 4 * 256 + threads + 16;
 }
 
-/** K' up to which a token fits, in steps so that models of slightly different K' share a pipeline. */
-function capacityPieces(inputs: number): number {
-  return Math.ceil(inputs / 1024) * 32;
-}
-
 /** Whether {@link persistentToken} can run on this device with tokens of K' up to `inputs`. */
 export function fitsPersistentToken(
   gpu: Gpu,
@@ -138,17 +137,6 @@ export function fitsPersistentToken(
 function stagedWords({ hiddenSize }: LlamaConfig, threads: number, lanes: number, block: number): number {
   const attention = (threads / lanes) * 8 * (lanes + 4);
   return Math.ceil(Math.max(hiddenSize, attention, block) / 128) * 32 + 8;
-}
-
-/** Rounds of words behind whole rounds of pieces, for the subgroup size that needs most. */
-function tailRounds({ caps }: Gpu, inputs: readonly number[]): number {
-  let most = 0;
-  for (const K of inputs) {
-    for (let lanes = caps.subgroupMinSize; lanes <= caps.subgroupMaxSize; lanes *= 2) {
-      most = Math.max(most, Math.ceil((((K / 32) % lanes) * 4) / lanes));
-    }
-  }
-  return most;
 }
 
 /**
@@ -178,14 +166,16 @@ export async function persistentToken(context: KernelContext, args: PersistentTo
     usage: 0x40 | 0x8, // UNIFORM | COPY_DST
   });
   const inputs = sites.map((site) => site.inputs);
-  const sources = [quantizeSource, dotSource, siluSource, joinSource, ropeSource, gridSource, reduceSource];
+  const shared = [quantizeSource, dotSource, siluSource, joinSource, ropeSource, reduceSource];
+  const parts = [weightsSource, crossingSource, sendSource, productSource, quantizePart, attentionSource];
   return makeOp(context, {
     label: 'persistent_token',
-    source: [...sources, productSource, quantizePart, attentionSource, tokenSource].join('\n'),
+    source: [...shared, ...parts, tokenSource].join('\n'),
     enables: ['subgroups'],
     constants: {
       ...{ WORKGROUP: threads, PIECES: tuning.pieces ?? 4 },
       CAPACITY: capacityPieces(Math.max(...inputs)),
+      FUSES: Number(tuning.fuses ?? !context.gpu.caps.software),
       TAIL: tailRounds(context.gpu, inputs),
       ...{ ATTENTION_BIAS: Number(config.attentionBias), MLP_BIAS: Number(config.mlpBias) },
       ...{ DYNAMIC: Number(args.projection === 'dynamic'), HADAMARD: Number(downBlock !== null) },
@@ -201,13 +191,12 @@ export async function persistentToken(context: KernelContext, args: PersistentTo
 }
 
 function siteTable({ sites, projection, actBits }: PersistentTokenArgs): Uint32Array<ArrayBuffer> {
-  const words = new Uint32Array(4 * mostLayers * siteWords);
+  const words = siteWords(sites);
   const floats = new Float32Array(words.buffer);
-  sites.forEach(({ arena, weightBytes, inputs, rows, scaleBytes, biasBytes, input }, i) => {
-    const at = siteWords * i;
-    words.set([weightBytes / 16, arena, inputs / 32, rows, scaleBytes / 16, biasBytes / 16], at);
-    if ('act' in input) floats[at + 7] = projection === 'dynamic' ? input.act / qMax(actBits) : 1 / input.act;
-    else words.set([input.gatherBytes / 16, input.multBytes / 16], at + 6);
+  sites.forEach(({ input }, i) => {
+    const at = wordsPerSite * (i + 1) - 2;
+    if ('act' in input) floats[at + 1] = projection === 'dynamic' ? input.act / qMax(actBits) : 1 / input.act;
+    else words.set([input.gatherBytes / 16, input.multBytes / 16], at);
   });
   return words;
 }
@@ -218,7 +207,7 @@ function requireToken(context: KernelContext, args: PersistentTokenArgs, threads
   const label = 'persistent_token';
   const { maxComputeInvocationsPerWorkgroup: most } = context.gpu.device.limits;
   requireShape(context.gpu.caps.subgroups, label, 'subgroups');
-  requireShape(numLayers <= mostLayers, label, `at most ${mostLayers} layers, not ${numLayers}`);
+  requireShape(sites.length <= mostSites, label, `at most ${mostSites} products, not ${sites.length}`);
   requireShape(sites.length === 4 * numLayers, label, `4 sites a layer, not ${sites.length} in all`);
   requireShape(weights.length === 1 || weights.length === 2, label, `1 or 2 buffers, not ${weights.length}`);
   requireShape(
