@@ -50,6 +50,13 @@ interface ProductCheck {
   readonly numTokens: number;
 }
 
+/** Where in its buffers an int4 product's parts start; at 0 where left out. */
+interface ProductPlace {
+  readonly weightBytes?: number;
+  readonly scaleBytes?: number;
+  readonly yStart?: number; // floats
+}
+
 /** First, last and a middle index. */
 function probes(count: number): number[] {
   return [...new Set([0, Math.floor(count / 2), count - 1])];
@@ -61,18 +68,27 @@ function probes(count: number): number[] {
  */
 export async function verifyInt4(
   workbench: Workbench,
-  check: ProductCheck & { readonly q: Int8Array; readonly scale: GPUBuffer },
+  check: ProductCheck & ProductPlace & { readonly q: Int8Array; readonly scale: GPUBuffer },
 ): Promise<void> {
   const { q, weight, scale, y, inputs, outputs, numTokens } = check;
+  const { weightBytes = 0, scaleBytes = 0, yStart = 0 } = check;
   for (const n of probes(outputs)) {
-    const words = new Uint32Array(await workbench.read(weight, (n * inputs) / 2, inputs / 2));
-    const [rowScale] = new Float32Array(await workbench.read(scale, 4 * n, 4));
+    const row = weightBytes + (n * inputs) / 2;
+    const words = new Uint32Array(await workbench.read(weight, row, inputs / 2));
+    const [rowScale] = new Float32Array(await workbench.read(scale, scaleBytes + 4 * n, 4));
     for (const t of probes(numTokens)) {
       let sum = 0;
       for (let k = 0; k < inputs; k++) sum += q[t * inputs + k]! * nibble(words, k);
       const expected = sum * rowScale!;
       // Sums below 2^24 are exact floats; the product with the scale rounds once, with s_t = 1 exactly.
-      await requireClose(workbench, y, t * outputs + n, expected, 2 ** -23 * Math.abs(expected), 'linear_w4');
+      await requireClose(
+        workbench,
+        y,
+        yStart + t * outputs + n,
+        expected,
+        2 ** -23 * Math.abs(expected),
+        'linear_w4',
+      );
     }
   }
 }

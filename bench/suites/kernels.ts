@@ -69,7 +69,7 @@ function prefillTokens({ gpu }: BenchContext): readonly number[] {
   return gpu.caps.software ? [32] : [256, 2048];
 }
 
-interface ProductOp {
+export interface ProductOp {
   readonly op: Op;
   /** The same kernel, grid and buffers with no token to work on: what its dispatch alone costs. */
   readonly idle: Op;
@@ -153,7 +153,7 @@ async function decodeProduct(
  * GB/s and share of the ceiling, dispatch cost included (gross) and subtracted (net). The ceiling and the dispatches alone
  * are timed in turn with the products: shares are those of one and the same moment. Returns the products' time.
  */
-async function measureBandwidth(
+export async function measureBandwidth(
   bench: BenchContext,
   ceiling: ReadCeiling,
   id: string,

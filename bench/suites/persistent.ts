@@ -1,11 +1,16 @@
-/** Decoding with all layers of a token in one dispatch, against the operations it stands for: one engine, one run. */
+/**
+ * Decoding with all layers of a token in one dispatch, against the operations it stands for: one engine, one run. And the
+ * kernel's products alone.
+ */
 import type { Engine } from '../../src/engine/engine';
 import type { LlamaConfig } from '../../src/format/config';
+import { schemeModes } from '../../src/format/scheme';
 import { GpuMemoryError } from '../../src/gpu/arena';
 import type { BenchContext } from '../bench-context';
 import { VerificationError } from '../figures';
 import { type BenchScheme, parseScheme, shapeOf } from '../shapes';
 import { measureReplies, promptOf, randomEngine, reply } from './model';
+import { measureOneDispatch } from './one-dispatch';
 
 /** Tokens decoded in one measurement. */
 const decodedTokens = 64;
@@ -14,10 +19,16 @@ const comparedTokens = 24;
 
 export async function runPersistent(bench: BenchContext): Promise<void> {
   const config = shapeOf(bench.request.shape);
+  await measureOneDispatch(bench, config);
   for (const name of bench.request.schemes) {
     const id = `${bench.request.shape}/${name}`;
+    const scheme = parseScheme(name);
+    if (schemeModes[scheme.scheme].norm !== 'static') {
+      bench.note(`${id}: left out, the kernel wants static norms`);
+      continue;
+    }
     try {
-      await measureScheme(bench, config, parseScheme(name), id);
+      await measureScheme(bench, config, scheme, id);
     } catch (error) {
       if (!(error instanceof GpuMemoryError)) throw error;
       bench.note(`${id}: left out, ${error.message}`);
