@@ -1,58 +1,25 @@
 import { afterAll, describe, expect, test } from 'vitest';
 import type { LlamaConfig } from '../format/config';
-import type { LayerSpec } from '../format/manifest';
 import type { SchemeName } from '../format/scheme';
 import type { ModelLayout } from '../format/tensors';
 import { openTestGpu } from '../gpu/testing';
 import { capabilitySets } from '../kernels/testing';
 import { forwardRef } from '../model/forward.ref';
 import { randomModel, uploadModel } from '../model/reference-model';
+import { raggedConfig, raggedLayout } from '../model/testing';
 import { Engine } from './engine';
 import { ContextFullError, EngineBusyError, InvalidRequestError } from './errors';
 import { Evaluator } from './evaluate';
 import { type GenerateOptions, greedy } from './types';
 
-/** Ragged on purpose: GQA 4:2, head dim 8, FFN 172, vocabulary 500, tensors split into many row blocks. */
+/** A larger vocabulary and context; tensors come in many row blocks. */
 const config: LlamaConfig = {
-  hiddenSize: 40,
-  intermediateSize: 172,
-  numLayers: 2,
-  numHeads: 4,
-  numKvHeads: 2,
-  headDim: 8,
-  vocabSize: 500,
-  maxPositionEmbeddings: 300,
-  rmsNormEps: 1e-5,
-  ropeTheta: 10000,
-  ropeScaling: null,
-  tieWordEmbeddings: false,
-  attentionBias: false,
-  mlpBias: false,
-  bosTokenId: 1,
-  eosTokenIds: [2],
-};
-
-const layer: LayerSpec = {
-  ...{ attnInputs: 64, mlpInputs: 96, attnOffsets: true, mlpOffsets: false },
-  ...{ attnAct: 0.9, oAct: 0.95, mlpAct: 0.9, downAct: 0.8 },
+  ...raggedConfig,
+  ...{ vocabSize: 500, maxPositionEmbeddings: 300, attentionBias: false },
 };
 
 function layout(scheme: SchemeName, actBits: 4 | 8 = 8, overrides: Partial<LlamaConfig> = {}): ModelLayout {
-  const full = { ...config, ...overrides };
-  if (scheme === 'fp16') return { config: full, scheme, quant: null, denseDtype: 'F16' };
-  const isStatic = scheme === 'tensor-static' || scheme === 'mergequant-static';
-  const spec = isStatic ? { ...layer, oAct: 0.02, downAct: 0.01 } : layer;
-  const layers = Array.from({ length: full.numLayers }, () => spec);
-  const quant = {
-    actBits,
-    weightBits: 4 as const,
-    weightGrid: null,
-    reconstruct: 'segment' as const,
-    alpha: 5,
-    hadamard: null,
-    layers,
-  };
-  return { config: full, scheme, quant, denseDtype: 'F16' };
+  return raggedLayout(scheme, { actBits }, { ...config, ...overrides });
 }
 
 /** The same with a Walsh–Hadamard transform in front of down_proj. */

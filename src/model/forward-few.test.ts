@@ -1,30 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import type { LlamaConfig } from '../format/config';
 import { fewTokens } from '../format/plan-buffers';
-import type { SchemeName } from '../format/scheme';
-import type { ModelLayout } from '../format/tensors';
 import { expectEqualInts, KernelBench } from '../kernels/testing';
 import { buildLayers, type LayersKind } from './forward';
 import { randomModel, uploadModel } from './reference-model';
 import { createScratch } from './scratch';
-
-/** GQA 4:2, an odd FFN. */
-const config: LlamaConfig = {
-  ...{ hiddenSize: 40, intermediateSize: 52, numLayers: 2, numHeads: 4, numKvHeads: 2, headDim: 8 },
-  ...{ vocabSize: 100, maxPositionEmbeddings: 64, rmsNormEps: 1e-5, ropeTheta: 10000, ropeScaling: null },
-  ...{ tieWordEmbeddings: false, attentionBias: true, mlpBias: false, bosTokenId: 1, eosTokenIds: [2] },
-};
-
-function layout(scheme: SchemeName): ModelLayout {
-  const inputs = { attnInputs: 64, mlpInputs: 96, attnOffsets: true, mlpOffsets: false };
-  const layer = { ...inputs, attnAct: 0.9, mlpAct: 0.9, oAct: 0.95, downAct: 0.8 };
-  const layers = Array.from({ length: config.numLayers }, () => layer);
-  const quant = {
-    ...{ actBits: 4 as const, weightBits: 4 as const, weightGrid: null, reconstruct: 'pad' as const },
-    ...{ alpha: 5, hadamard: null, layers },
-  };
-  return { config, scheme, quant, denseDtype: 'F16' };
-}
+import { raggedConfig as config, raggedLayout } from './testing';
 
 describe('a pass of few tokens', async () => {
   const bench = await KernelBench.open({ software: false });
@@ -32,7 +12,7 @@ describe('a pass of few tokens', async () => {
   test.each(['mergequant', 'rtn-dynamic'] as const)(
     '%s: residual stream and caches of the tiled pass, bit for bit, whatever the number of tokens',
     async (scheme) => {
-      const weights = await uploadModel(bench.gpu, randomModel(layout(scheme), 3));
+      const weights = await uploadModel(bench.gpu, randomModel(raggedLayout(scheme), 3));
       const run = async (kind: LayersKind, numTokens: number) => {
         const scratch = createScratch(bench.arena, weights, 64, 32);
         const ops = await buildLayers(bench, weights, scratch, kind);

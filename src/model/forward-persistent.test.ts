@@ -1,7 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { LlamaConfig } from '../format/config';
 import type { SchemeName } from '../format/scheme';
-import type { ModelLayout } from '../format/tensors';
 import { type GpuMemory, placeOf } from '../gpu/arena';
 import type { Op } from '../kernels/op';
 import { type PersistentTuning, stoppedWord } from '../kernels/persistent-token';
@@ -10,39 +8,11 @@ import { buildDecodeLayers } from './forward-decode';
 import { buildPersistentLayers, PersistentUnfitError } from './forward-persistent';
 import { randomModel, uploadModel } from './reference-model';
 import { createScratch, type Scratch } from './scratch';
+import { raggedConfig, raggedLayout } from './testing';
 
-/** GQA 4:2, two pieces of attention, a bias in one of the two halves, and an FFN longer than 256 invocations keep in registers. */
-const config: LlamaConfig = {
-  hiddenSize: 40,
-  intermediateSize: 6176,
-  numLayers: 2,
-  numHeads: 4,
-  numKvHeads: 2,
-  headDim: 8,
-  vocabSize: 100,
-  maxPositionEmbeddings: 80,
-  rmsNormEps: 1e-5,
-  ropeTheta: 10000,
-  ropeScaling: null,
-  tieWordEmbeddings: false,
-  attentionBias: true,
-  mlpBias: false,
-  bosTokenId: 1,
-  eosTokenIds: [2],
-};
-
-function layout(scheme: SchemeName): ModelLayout {
-  const layer = {
-    ...{ attnInputs: 64, mlpInputs: 96, attnOffsets: true, mlpOffsets: false, attnAct: 0.9, mlpAct: 0.9 },
-    ...{ oAct: 0.95, downAct: 0.8 },
-  };
-  const quant = {
-    ...{ actBits: 4 as const, weightBits: 4 as const, weightGrid: null, reconstruct: 'segment' as const },
-    ...{ alpha: 5, hadamard: { downBlock: 4 }, layers: [layer, layer] },
-  };
-  return { config, scheme, quant, denseDtype: 'F16' };
-}
-
+/** A bias in one of the two halves, and an FFN longer than 256 invocations keep in registers. */
+const config = { ...raggedConfig, intermediateSize: 6176 };
+const layout = (scheme: SchemeName) => raggedLayout(scheme, { hadamard: { downBlock: 4 } }, config);
 const rotated = layout('mergequant');
 
 describe('a token in one dispatch', async () => {
