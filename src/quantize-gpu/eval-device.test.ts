@@ -13,7 +13,7 @@ const device = new GpuLayerDevice(await openNodeGpu(), { residentBytes: 2 ** 28 
 
 test.each([
   ['8-bit activations, RTN, zero points', { actBits: 8, weights: 'rtn', zeroPoints: true }],
-  ['4-bit activations, RTN, Hadamard', { hadamard: true, weights: 'rtn' }],
+  ['4-bit activations, RTN, Hadamard, float BOS', { hadamard: true, weights: 'rtn', prefix: 1 }],
 ] as const)('%s: the GPU measures what the host measures', async (label, options) => {
   const checkpoint = join(folder, 'checkpoint');
   writeRandomCheckpoint(checkpoint, {}, { outliers: { 3: 16 } });

@@ -81,7 +81,9 @@ export class GpuCalibrator implements Calibrator {
     const hidden = await embed({ work, budget }, source, set);
     const quantized = options.propagate === 'quantized' ? await copyOf(hidden) : null;
     const rope = work.upload('rope', ropeTable(config, hidden.longest));
-    const chosen = chooseTokens(set.tokens, sampledTokens, seededRandom(options.seed + 1));
+    const { prefixTokens = 0 } = options;
+    const tokens = set.tokens - prefixTokens * set.sequences.length;
+    const chosen = chooseTokens(tokens, sampledTokens, seededRandom(options.seed + 1));
     const newRows = (width: number) => {
       const store = new GpuRows(work, budget, width);
       calibrator.#stores.push(store);
@@ -120,8 +122,10 @@ export class GpuCalibrator implements Calibrator {
   async #floatPass(weights: LayerWeights): Promise<LayerStats> {
     const { config, work, options, chosen, newRows } = this.run;
     const widths = siteWidths(config);
-    const collector = (site: Site) =>
-      new GpuCollector(work, widths[site], chosen, options.keepRows ? newRows(widths[site]) : null);
+    const collector = (site: Site) => {
+      const store = options.keepRows ? newRows(widths[site]) : null;
+      return new GpuCollector(work, widths[site], chosen, store, options.prefixTokens);
+    };
     const collectors = {
       attn: collector('attn'),
       o: collector('o'),

@@ -66,7 +66,10 @@ function equalPart(a: string, b: string, name: string): number {
 }
 
 const cases: [string, Partial<PrepareOptions>][] = [
-  ['mergequant W4A4, quantized stream, reconstruction', { reconstruct: 'pad', alpha: 2 }],
+  [
+    'mergequant W4A4, quantized stream, reconstruction, zero points',
+    { reconstruct: 'pad', alpha: 2, zeroPoints: true },
+  ],
   [
     'mergequant-static W4A8 in segments, float stream',
     { scheme: 'mergequant-static', actBits: 8, reconstruct: 'segment', alpha: 2 },
@@ -110,13 +113,19 @@ test('spilled activations give the same bytes as resident ones, and leave nothin
   expect(inMemory.device!.work.bytes).toBe(resident.device!.work.bytes);
 });
 
-test('parts prepared on the GPU merge into what one whole run writes, byte for byte', async () => {
+test('parts that follow one another on the GPU merge into what one whole run writes, byte for byte', async () => {
   const two = join(folder, 'two-layers');
   writeRandomCheckpoint(two, { numLayers: 2 });
-  const options = { checkpoint: two, weights: 'gptq', propagate: 'float', samples: 2 } as const;
+  const options = {
+    checkpoint: two,
+    weights: 'gptq',
+    propagate: 'quantized',
+    samples: 2,
+    prefix: 1,
+  } as const;
   const whole = await prepare(options, 2 ** 30);
-  const parts = [await prepare({ ...options, layers: [1, 2] }, 2 ** 30)];
-  parts.push(await prepare({ ...options, layers: [0, 1] }, 2 ** 30));
+  const parts = [await prepare({ ...options, layers: [0, 1] }, 2 ** 30)];
+  parts.push(await prepare({ ...options, layers: [1, 2], after: [parts[0]!.out] }, 2 ** 30));
   const out = join(folder, 'merged');
   await runMerge({ checkpoint: two, out, parts: parts.map((part) => part.out) });
   for (const name of readdirSync(whole.out)) {

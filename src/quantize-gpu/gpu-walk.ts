@@ -19,6 +19,11 @@ interface UploadedNorm {
   readonly rounder: RowRounder;
 }
 
+/** A linear, and the float prefix's keys and values where it is q,k,v. */
+interface WalkLinear extends GpuLinear {
+  readonly prefix: RowsBuffer | null;
+}
+
 export class GpuWalk implements QuantizedWalk, BlockStream {
   /** Values between two sites: the input of o or down. */
   #inputs: GpuRows | null = null;
@@ -44,8 +49,9 @@ export class GpuWalk implements QuantizedWalk, BlockStream {
     const { work, config, options, chosen, newRows } = this.run;
     const width = siteWidths(config)[site];
     const isNorm = site === 'attn' || site === 'mlp';
-    this.#rows = options.keepRows && (isNorm || unfold) ? newRows(width) : null;
-    const collector = new GpuCollector(work, width, chosen, this.#rows);
+    const { keepRows, prefixTokens = 0 } = options;
+    this.#rows = keepRows && (isNorm || unfold || prefixTokens > 0) ? newRows(width) : null;
+    const collector = new GpuCollector(work, width, chosen, this.#rows, prefixTokens);
     const gamma = this.run.cache.get(site === 'attn' ? this.layer.attnNorm : this.layer.mlpNorm);
     const undo = unfold && columnRounder(work, width, width, (k) => unfold[k]!, false, null);
     for (let i = 0; i < this.hidden.length; i++) {
@@ -53,7 +59,7 @@ export class GpuWalk implements QuantizedWalk, BlockStream {
       await collector.add(undo ? await this.#mapped(own, undo, 'walk.unfolded') : own);
     }
     undo?.dispose();
-    const rows = this.#rows ?? (options.keepRows ? this.#inputs : null);
+    const rows = this.#rows ?? (keepRows ? this.#inputs : null);
     const { rows: targets } = this.float[site];
     const { absMax, sample } = await collector.stats();
     return { absMax, sample, ...(rows && { rows }), ...(targets && { targets }) };
@@ -68,6 +74,9 @@ export class GpuWalk implements QuantizedWalk, BlockStream {
     const { rows: outputs, cols: inputs } = linear.weight;
     const weight = await expandCodes(work, linear.weight);
     const bias = linear.bias && work.upload('walk.bias', linear.bias);
+    const prefix = linear.prefix
+      ? { ...linear.prefix, buffer: work.upload('walk.prefix', linear.prefix.data) }
+      : null;
     const uploaded = norm && this.#upload(norm, act, inputs);
     const rounder = uploaded?.rounder ?? this.#projectionRounder(site, act, inputs);
     const next = site === 'attn' ? 'o' : site === 'mlp' ? 'down' : null;
@@ -75,10 +84,15 @@ export class GpuWalk implements QuantizedWalk, BlockStream {
     await this.hidden.walk(async (i) => {
       const own = uploaded ? await this.#normed(i, uploaded.gamma) : this.#inputs!.use(i, 'walk.inputs');
       const rounded = await this.#mapped(own, rounder, 'walk.rounded');
-      await this.#product(i, rounded, { weight, bias, outputs, inputs }, site, produced);
+      await this.#product(i, rounded, { weight, bias, outputs, inputs, prefix }, site, produced);
     });
     rounder.dispose();
-    work.free(weight, ...(bias ? [bias] : []), ...(uploaded ? [uploaded.gamma] : []));
+    work.free(
+      weight,
+      ...(bias ? [bias] : []),
+      ...(prefix ? [prefix.buffer] : []),
+      ...(uploaded ? [uploaded.gamma] : []),
+    );
     this.#finish(site, produced);
   }
 
@@ -151,7 +165,7 @@ export class GpuWalk implements QuantizedWalk, BlockStream {
   async #product(
     i: number,
     rounded: RowsBuffer,
-    linear: GpuLinear,
+    linear: WalkLinear,
     site: Site,
     produced: GpuRows | null,
   ): Promise<void> {
@@ -165,10 +179,18 @@ export class GpuWalk implements QuantizedWalk, BlockStream {
     const { rows } = rounded;
     const y = { rows, cols: linear.outputs, buffer: work.scratch('walk.product', rows * linear.outputs) };
     await linearRows(work, rounded, linear, y.buffer);
+    if (linear.prefix) this.#putPrefix(y, linear.prefix);
     const out = work.scratch('walk.produced', rows * produced.cols);
     if (site === 'attn') await attend(work, y, config, rope, out);
     else await gateRows(work, y, options.hadamard, out);
     await produced.append(out, rows);
+  }
+
+  /** Puts the prefix's keys and values in the first rows of q,k,v. */
+  #putPrefix(qkv: RowsBuffer, { buffer, rows, cols }: RowsBuffer): void {
+    for (let t = 0; t < Math.min(rows, qkv.rows); t++) {
+      this.run.work.copy(buffer, t * cols, qkv.buffer, (t + 1) * qkv.cols - cols, cols);
+    }
   }
 
   /** Frees what only this site needed. */

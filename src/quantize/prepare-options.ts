@@ -48,7 +48,7 @@ export interface PrepareOptions {
   readonly tokenClip?: boolean;
   /** Static channels behind norms are rounded around the middle of their range; not with `segment`. */
   readonly zeroPoints?: boolean;
-  /** First tokens of every calibration sequence whose keys and values stay floats in the artifact; on the host only. */
+  /** First tokens of every calibration sequence whose keys and values stay floats in the artifact; not with compensation. */
   readonly prefix?: number;
   /** Rotate weights and down_proj's input by Hadamard matrices; norm-fed channels are then not reconstructed. */
   readonly hadamard?: boolean;
@@ -205,14 +205,13 @@ export function checkOptions(options: PrepareOptions, numLayers: number): void {
   checkRange(options, numLayers);
 }
 
-/** Float prefixes are neither for the GPU's calibration nor for training. */
-function checkPrefix({ prefix, scheme, calibration, device, compensation }: PrepareOptions): void {
+/** Float prefixes are not for training. */
+function checkPrefix({ prefix, scheme, calibration, compensation }: PrepareOptions): void {
   if (prefix === undefined) return;
   if (scheme === 'fp16') throw new RangeError('prefix: expected a quantized scheme, found fp16');
   if (calibration.length === 0) {
     throw new CalibrationMissingError('prefix: tokens are taken from calibration text: give --calibration');
   }
-  if (device) throw new RangeError(`prefix: expected the device host, found ${device.name}`);
   if (compensation)
     throw new RangeError('prefix: expected no compensation, whose training knows no float rows');
 }
