@@ -1,4 +1,5 @@
 /** The engine behind the worker's protocol: loads one model at a time, chats with it, stops when told. */
+import type { TuningStore } from '../src/engine/decode-tuning';
 import { EngineBusyError, InvalidRequestError } from '../src/engine/errors';
 import { SelfTestError, selfTest } from '../src/engine/self-test';
 import { WebGpuUnavailableError } from '../src/gpu/gpu';
@@ -30,6 +31,8 @@ export interface HostEnvironment {
   /** The page came over HTTPS or from this machine; browsers offer WebGPU nowhere else. */
   readonly secure: boolean;
   readonly storage: StorageEnvironment;
+  /** Keeps what decode was tuned to; without it decode is not tuned. */
+  readonly tunings?: TuningStore;
   /** Starts a thread for chat templates and tokenizers; without one they run in this one. */
   readonly openTokenizerThread?: () => ThreadLike;
 }
@@ -83,8 +86,8 @@ export class EngineHost {
       const checked = await this.#checkGpu(session, artifact, wanted);
       session = checked.session;
       signal.throwIfAborted();
-      const { storage, openTokenizerThread } = this.#environment;
-      const job = { session, artifact, wanted, storage, openTokenizerThread, onProgress, signal };
+      const { storage, tunings, openTokenizerThread } = this.#environment;
+      const job = { session, artifact, wanted, storage, tunings, openTokenizerThread, onProgress, signal };
       const work = loadModel({ ...job, pause: this.#pause, selfTest: checked.report });
       this.#model = await session.guard(work);
       return this.#model.info;

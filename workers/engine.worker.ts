@@ -2,7 +2,7 @@
 import { expose, type Remote, releaseProxy } from 'comlink';
 import { lazyShardStore, openBestShardStore } from '../src/storage/choose-store';
 import { networkTiming } from '../src/storage/download';
-import { openModelList } from '../src/storage/indexed-db';
+import { openModelList, openTunings } from '../src/storage/indexed-db';
 import { browserTurns } from '../src/storage/turns';
 import { EngineHost } from './engine-host';
 import { type EngineWorkerApi, serializeError, settle, type WireError } from './protocol';
@@ -21,6 +21,7 @@ const host = new EngineHost(
       turns: browserTurns(navigator.locks),
       now: () => Date.now(),
     },
+    tunings: openTunings(),
     openTokenizerThread: () => new Worker(self.location.href, { type: 'module', name: tokenizerThreadName }),
   },
   (error) => reportFailure(serializeError(error)),

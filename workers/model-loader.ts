@@ -1,5 +1,6 @@
 /** Puts an opened artifact on the GPU: weights, tokenizer, engine, and the check of the loaded model. */
 import { TextGenerator } from '../src/chat/text-generator';
+import type { TuningStore } from '../src/engine/decode-tuning';
 import { Engine } from '../src/engine/engine';
 import type { PersistentState } from '../src/engine/persistent-decode';
 import { crossCheck } from '../src/engine/self-test';
@@ -33,6 +34,7 @@ export interface LoadJob {
   readonly artifact: OpenArtifact;
   readonly wanted: WantedModel;
   readonly storage: StorageEnvironment;
+  readonly tunings: TuningStore | undefined;
   /** Starts a thread for chat templates and tokenizers; without one they run in this one. */
   readonly openTokenizerThread: (() => ThreadLike) | undefined;
   readonly onProgress: (progress: LoadProgress) => void;
@@ -53,7 +55,10 @@ export async function loadModel(job: LoadJob): Promise<LoadedModel> {
   const weights = await loader.finish();
   try {
     const tokenizer = ChatTokenizer.fromFiles(files.tokenizerFiles);
-    const engine = await Engine.create(session.gpu, weights, { contextLength, kvCache, persistentDecode });
+    const tune = job.tunings ?? 'off';
+    const engine = await Engine.create(session.gpu, weights, {
+      ...{ contextLength, kvCache, persistentDecode, tune },
+    });
     onProgress({ phase: 'self-test', ...done });
     const start = performance.now();
     await crossCheck(engine);

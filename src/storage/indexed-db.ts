@@ -13,6 +13,15 @@ export function openIndexedDbShardStore(): ShardStore {
   };
 }
 
+/** Short texts by key, for what was measured on this device. */
+export function openTunings(): {
+  get(key: string): Promise<string | undefined>;
+  set(key: string, value: string): Promise<void>;
+} {
+  const store = createStore('mergequant-tunings', 'tunings');
+  return { get: (key) => get<string>(key, store), set: (key, value) => set(key, value, store) };
+}
+
 export function openModelList(): ModelList {
   const store = createStore('mergequant-models', 'models');
   return {
