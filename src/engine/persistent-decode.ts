@@ -2,6 +2,7 @@
  * Decoding with the whole-token kernel: opt-in, tried on the loaded model before it is used, and left for good when its
  * workgroups once waited too long for each other.
  */
+import { ShaderError } from '../gpu/pipelines';
 import type { KernelContext, Op } from '../kernels/op';
 import { encodeOp } from '../kernels/op';
 import { type PersistentTuning, stoppedWord } from '../kernels/persistent-token';
@@ -26,6 +27,10 @@ export function describePersistent(state: PersistentState): string {
 
 /** Workgroups to try: as many as a GPU keeps resident is best, and that cannot be asked. */
 const groupCounts = [264, 132, 128, 114, 108, 96, 84, 72, 64, 48, 36, 32, 24, 16, 8] as const;
+/** Kernels of the same results; which one is faster differs between GPUs. */
+const otherForms: readonly PersistentTuning[] = [{ attention: 'whole' }, { attention: 'whole, keys first' }];
+/** Where a count is timed: far enough for attention to have work. */
+const timedPosition = 512;
 /** Tokens that a count is timed with. */
 const timedTokens = 8;
 /** Comparisons with the ordinary operations; the best time of each counts. */
@@ -44,8 +49,8 @@ interface Model {
 
 /**
  * Builds the kernel and holds it against the ordinary operations, at several positions, bit for bit; of the workgroup counts
- * that pass, the fastest is taken, if it is faster than the ordinary operations. Leaves nonsense in the KV cache.
- * @param tuning `groups` takes that count where its results are equal, however slow, also on a software adapter
+ * and forms that pass, the fastest is taken, if it is faster than the ordinary operations. Leaves nonsense in the KV cache.
+ * @param tuning `groups` takes that count and the one form where the results are equal, however slow, also on a software adapter
  */
 export async function tryPersistentDecode(model: Model, tuning: PersistentTuning): Promise<PersistentState> {
   if (model.context.gpu.caps.software && tuning.groups === undefined) {
@@ -58,8 +63,8 @@ export async function tryPersistentDecode(model: Model, tuning: PersistentTuning
     const other = await choose(model, { ...tuning, fuses: model.context.gpu.caps.software }, counts);
     return other.state.isOn ? other.state : found.state;
   } catch (error) {
-    if (!(error instanceof PersistentUnfitError)) throw error;
-    return { isOn: false, reason: error.message };
+    if (!(error instanceof PersistentUnfitError || error instanceof ShaderError)) throw error;
+    return { isOn: false, reason: error.message.split('\n')[0]! };
   }
 }
 
@@ -72,7 +77,7 @@ interface Choice {
 
 async function choose(model: Model, tuning: PersistentTuning, counts: readonly number[]): Promise<Choice> {
   const { context, weights, scratch } = model;
-  let best: { readonly state: PersistentState & { readonly isOn: true }; readonly ms: number } | null = null;
+  let best: { readonly groups: number; readonly layers: PersistentLayers; readonly ms: number } | null = null;
   let reason = 'no workgroup count was tried';
   let differs = false;
   const built = await buildPersistentLayers(context, weights, scratch, tuning);
@@ -87,23 +92,49 @@ async function choose(model: Model, tuning: PersistentTuning, counts: readonly n
     }
     const ms = await timeTokens(model, layers.ops);
     if (best && ms > hopeless * best.ms) break;
-    if (!best || ms < best.ms) best = { state: { isOn: true, groups, layers }, ms };
+    if (!best || ms < best.ms) best = { groups, layers, ms };
   }
   if (!best) return { state: { isOn: false, reason }, differs };
-  return { state: tuning.groups === undefined ? await ifFaster(model, best.state) : best.state, differs };
+  const { groups, layers } = best;
+  if (tuning.groups !== undefined) return { state: { isOn: true, groups, layers }, differs };
+  const forms = [layers, ...(await equalForms(model, tuning, layers, groups))];
+  return { state: await fastest(model, groups, forms), differs };
 }
 
-/** The kernel against the ordinary operations, in turn, because a GPU's clock changes. */
-async function ifFaster(
+/** The kernel's other forms that give the ordinary operations' bits, on as many workgroups. */
+async function equalForms(
   model: Model,
-  state: PersistentState & { readonly isOn: true },
-): Promise<PersistentState> {
-  let [ms, ordinaryMs] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
-  for (let round = 0; round < comparedRounds; round++) {
-    ms = Math.min(ms, await timeTokens(model, state.layers.ops));
-    ordinaryMs = Math.min(ordinaryMs, await timeTokens(model, model.ordinary));
+  tuning: PersistentTuning,
+  first: PersistentLayers,
+  groups: number,
+): Promise<PersistentLayers[]> {
+  const { context, weights, scratch } = model;
+  const forms = tuning.attention ? [] : otherForms.map((form) => ({ ...tuning, ...form }));
+  const built = await Promise.all(
+    forms.map((form) => buildPersistentLayers(context, weights, scratch, form, first)),
+  );
+  const equal: PersistentLayers[] = [];
+  for (const layers of built.map((form) => form.withGroups(groups))) {
+    if ((await firstDifference(model, layers)) === null) equal.push(layers);
+    else layers.restart();
   }
-  if (ms < ordinaryMs) return state;
+  return equal;
+}
+
+/** The fastest form, if it is faster than the ordinary operations. All are timed in turn, because a GPU's clock changes. */
+async function fastest(
+  model: Model,
+  groups: number,
+  forms: readonly PersistentLayers[],
+): Promise<PersistentState> {
+  const times = forms.map(() => Number.POSITIVE_INFINITY);
+  let ordinaryMs = Number.POSITIVE_INFINITY;
+  for (let round = 0; round < comparedRounds; round++) {
+    ordinaryMs = Math.min(ordinaryMs, await timeTokens(model, model.ordinary));
+    for (const [i, { ops }] of forms.entries()) times[i] = Math.min(times[i]!, await timeTokens(model, ops));
+  }
+  const ms = Math.min(...times);
+  if (ms < ordinaryMs) return { isOn: true, groups, layers: forms[times.indexOf(ms)]! };
   const perToken = (of: number) => `${(of / timedTokens).toFixed(2)} ms`;
   return {
     isOn: false,
@@ -149,9 +180,10 @@ async function residualAfter(
   return readWords(gpu.device, scratch.x, hiddenSize);
 }
 
-/** Milliseconds of a few tokens at position 0. */
+/** Milliseconds of a few tokens at {@link timedPosition}, or where the context ends before. */
 async function timeTokens({ context: { gpu }, scratch }: Model, ops: readonly Op[]): Promise<number> {
-  gpu.device.queue.writeBuffer(scratch.step, 0, new Uint32Array([1, 0, 0, 0]));
+  const position = Math.min(timedPosition, scratch.contextLength - 1);
+  gpu.device.queue.writeBuffer(scratch.step, 0, new Uint32Array([1, position, 0, 0]));
   submit(gpu.device, ops, timedTokens);
   await gpu.device.queue.onSubmittedWorkDone();
   const start = performance.now();
