@@ -47,29 +47,36 @@ export function Composer({ inputRef }: { readonly inputRef: RefObject<HTMLTextAr
             submit();
           }}
         />
-        {generating.value ? (
-          <button
-            type="button"
-            class="button stop"
-            data-testid="stop"
-            onClick={() => {
-              stop();
-              inputRef.current?.focus();
-            }}
-          >
-            Stop
-          </button>
-        ) : (
-          <button type="submit" class="button primary" data-testid="send" disabled={!canSend.value}>
-            Send
-          </button>
-        )}
+        <SendOrStop onStopped={() => inputRef.current?.focus()} />
       </div>
       <div class="composer-foot">
         <Hint />
         <ContextMeter />
       </div>
     </form>
+  );
+}
+
+function SendOrStop({ onStopped }: { readonly onStopped: () => void }) {
+  if (!generating.value) {
+    return (
+      <button type="submit" class="button primary" data-testid="send" disabled={!canSend.value}>
+        Send
+      </button>
+    );
+  }
+  return (
+    <button
+      type="button"
+      class="button stop"
+      data-testid="stop"
+      onClick={() => {
+        stop();
+        onStopped();
+      }}
+    >
+      Stop
+    </button>
   );
 }
 

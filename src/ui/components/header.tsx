@@ -56,30 +56,41 @@ export function Header({ side, onToggleSide, onOpenManager, onNewChat }: HeaderP
           <Icon name="models" />
           <span>Models</span>
         </button>
-        <button
-          type="button"
-          class="button quiet"
-          data-testid="measure-toggle"
-          title="Measure this GPU"
-          aria-expanded={side === 'measure'}
-          aria-controls="measure"
-          onClick={() => onToggleSide('measure')}
-        >
-          <Icon name="gauge" />
-          <span>Measure</span>
-        </button>
-        <button
-          type="button"
-          class="button quiet"
-          data-testid="settings-toggle"
-          aria-expanded={side === 'settings'}
-          aria-controls="settings"
-          onClick={() => onToggleSide('settings')}
-        >
-          <Icon name="settings" />
-          <span>Settings</span>
-        </button>
+        <SideToggle side="measure" open={side} onToggle={onToggleSide} title="Measure this GPU" />
+        <SideToggle side="settings" open={side} onToggle={onToggleSide} />
       </div>
     </header>
+  );
+}
+
+const sides = {
+  measure: { icon: 'gauge', text: 'Measure' },
+  settings: { icon: 'settings', text: 'Settings' },
+} as const;
+
+interface SideToggleProps {
+  readonly side: keyof typeof sides;
+  /** What is open now. */
+  readonly open: Side;
+  readonly onToggle: HeaderProps['onToggleSide'];
+  readonly title?: string;
+}
+
+/** Opens or closes what is beside the chat. */
+function SideToggle({ side, open, onToggle, title }: SideToggleProps) {
+  const { icon, text } = sides[side];
+  return (
+    <button
+      type="button"
+      class="button quiet"
+      data-testid={`${side}-toggle`}
+      title={title}
+      aria-expanded={open === side}
+      aria-controls={side}
+      onClick={() => onToggle(side)}
+    >
+      <Icon name={icon} />
+      <span>{text}</span>
+    </button>
   );
 }

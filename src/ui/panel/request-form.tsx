@@ -1,8 +1,8 @@
 import { type SuiteName, suiteNames } from '../../../bench/figures';
 import { benchShapes, defaultSchemes, parseScheme } from '../../../bench/shapes';
 import { planMemory } from '../../format/memory-plan';
-import { models } from './panel-models';
-import { activity, cancel, gpu, modelUrl, request, run } from './state';
+import { ContextsField, ModelField, SamplesField, ShapeField } from './request-fields';
+import { activity, cancel, gpu, request, run } from './state';
 
 const suiteTexts: Readonly<Record<SuiteName, string>> = {
   ceiling: 'Ceiling: bandwidth, dispatches',
@@ -37,7 +37,7 @@ function toggled<T>(list: readonly T[], item: T, order: readonly T[]): T[] {
 
 /** What to measure, and the button that does. */
 export function RequestForm() {
-  const { suites, schemes, shape, contexts, samples } = request.value;
+  const { suites, schemes } = request.value;
   const busy = activity.value.kind === 'running';
   const runnable = suites.length > 0 && schemes.length > 0 && gpu.value !== null;
   const bytes = schemes.length > 0 ? neededBytes() : 0;
@@ -75,52 +75,9 @@ export function RequestForm() {
       />
       <div class="bench-fields">
         <ModelField />
-        <label>
-          Shape
-          <select
-            class="field"
-            data-testid="bench-shape"
-            value={shape}
-            onChange={({ currentTarget }) => {
-              request.value = { ...request.value, shape: currentTarget.value };
-            }}
-          >
-            {Object.keys(benchShapes).map((name) => (
-              <option key={name}>{name}</option>
-            ))}
-          </select>
-        </label>
-        <label>
-          Contexts
-          <input
-            class="field"
-            value={contexts.join(', ')}
-            onChange={({ currentTarget }) => {
-              const values = currentTarget.value
-                .split(/[\s,]+/)
-                .filter(Boolean)
-                .map(Number);
-              const valid =
-                values.length > 0 && values.every((value) => Number.isInteger(value) && value >= 0);
-              if (valid) request.value = { ...request.value, contexts: values };
-              else currentTarget.value = contexts.join(', ');
-            }}
-          />
-        </label>
-        <label>
-          Samples
-          <input
-            class="field"
-            type="number"
-            min="1"
-            max="100"
-            value={samples}
-            onChange={({ currentTarget }) => {
-              const value = currentTarget.valueAsNumber;
-              if (Number.isInteger(value) && value >= 1) request.value = { ...request.value, samples: value };
-            }}
-          />
-        </label>
+        <ShapeField />
+        <ContextsField />
+        <SamplesField />
       </div>
       <p class="muted">
         “The model” is the chosen one. All else runs on random weights of the shape, made on the GPU: nothing
@@ -137,31 +94,6 @@ export function RequestForm() {
         )}
       </div>
     </form>
-  );
-}
-
-/** Which model the suites that need one load and run. */
-function ModelField() {
-  const known = models.value.some(({ url }) => url === modelUrl.value);
-  return (
-    <label>
-      Model
-      <select
-        class="field"
-        data-testid="bench-model"
-        value={modelUrl.value}
-        onChange={({ currentTarget }) => {
-          modelUrl.value = currentTarget.value;
-        }}
-      >
-        {!known && <option value={modelUrl.value}>{modelUrl.value}</option>}
-        {models.value.map(({ url, name }) => (
-          <option key={url} value={url}>
-            {name}
-          </option>
-        ))}
-      </select>
-    </label>
   );
 }
 
