@@ -46,7 +46,10 @@ export function register(program: Command): void {
     .command('prepare')
     .description('turn a Hugging Face Llama folder into an artifact for the page')
     .argument('<hf-checkpoint>', 'folder with config.json, safetensors and tokenizer.json')
-    .requiredOption('--out <folder>', 'the artifact; appears whole or not at all')
+    .requiredOption(
+      '--out <folder>',
+      'the artifact; appears whole or not at all. After a kill the same command goes on behind the finished layers',
+    )
     .addOption(choice('--scheme <name>', 'how activations become integers', schemeNames, preset.scheme))
     .addOption(bits.default(preset.actBits).argParser(actBits))
     .addOption(
@@ -166,8 +169,8 @@ async function prepare(checkpoint: string, flags: Flags): Promise<void> {
   };
   const device = await openLayerDevice(flags);
   // The half-written folder is removed when the process exits, and only then.
-  process.once('SIGINT', () => process.exit(130));
-  process.once('SIGTERM', () => process.exit(143));
+  process.once('SIGINT', () => stop(130));
+  process.once('SIGTERM', () => stop(143));
   const progress = layerProgress();
   let summary: PrepareSummary;
   try {
@@ -179,6 +182,11 @@ async function prepare(checkpoint: string, flags: Flags): Promise<void> {
     progress.stop();
   }
   process.stdout.write(json ? `${JSON.stringify(summary)}\n` : summaryLine(summary));
+}
+
+function stop(code: number): never {
+  process.stderr.write('stopped: the same command goes on behind the finished layers\n');
+  process.exit(code);
 }
 
 function summaryLine({ out, name, bytes, shards, calibrationTokens, seconds }: PrepareSummary): string {

@@ -8,7 +8,6 @@ import { forwardBlock, rmsNorm, type Site } from './forward';
 import { floatBlock } from './layer';
 import { LayerCompensator } from './layer-compensator';
 import { type Matrix, matrix } from './matrix';
-import { behindPrefix } from './prefix-rows';
 import { calibratorOf } from './prepare-layers';
 import type { PrepareOptions } from './prepare-options';
 import { LinearMap } from './products';
@@ -146,10 +145,11 @@ export async function scoreHidden(
   return { ppl: Math.exp(nll / count), kl: kl / count, top1: same / count };
 }
 
-function relativeError(x: Matrix, reference: Matrix): number {
+/** ‖x − reference‖² / ‖reference‖² without the first tokens. */
+function relativeError(x: Matrix, reference: Matrix, prefixTokens = 0): number {
   let error = 0;
   let norm = 0;
-  for (let i = 0; i < x.data.length; i++) {
+  for (let i = prefixTokens * x.cols; i < x.data.length; i++) {
     error += (x.data[i]! - reference.data[i]!) ** 2;
     norm += reference.data[i]! ** 2;
   }
@@ -202,9 +202,8 @@ export async function measureMethod(
     quantizeMs += performance.now() - start;
     added += addedColumns(quantized.attnNorm) + addedColumns(quantized.mlpNorm);
     await tests.pass(weights, quantized);
-    const float = trail[index];
-    const behind = (x: Matrix) => behindPrefix(x, options.prefix ?? 0);
-    if (float) layerErrors.push(relativeError(behind((await tests.read(1))[0]!), behind(float)));
+    const [first] = await tests.read(1);
+    layerErrors.push(relativeError(first!, trail[index]!, options.prefix));
   }
   calibrator.dispose();
   const score = await scoreHidden(source, reference, await tests.read(windows.length));
