@@ -1,54 +1,13 @@
 import { describe, expect, test } from 'vitest';
-import type { LlamaConfig } from '../format/config';
 import type { KvCacheKind } from '../format/kv-cache';
 import type { ActBits, SchemeName } from '../format/scheme';
-import type { ModelLayout } from '../format/tensors';
 import type { Op } from '../kernels/op';
 import { expectEqualInts, KernelBench } from '../kernels/testing';
 import { buildLayers } from './forward';
 import { buildDecodeLayers, canFuseDecode } from './forward-decode';
 import { randomModel, uploadModel } from './reference-model';
 import { createScratch } from './scratch';
-
-/** GQA 4:2, FFN 172, two pieces of attention. */
-const config: LlamaConfig = {
-  hiddenSize: 40,
-  intermediateSize: 172,
-  numLayers: 2,
-  numHeads: 4,
-  numKvHeads: 2,
-  headDim: 8,
-  vocabSize: 100,
-  maxPositionEmbeddings: 80,
-  rmsNormEps: 1e-5,
-  ropeTheta: 10000,
-  ropeScaling: null,
-  tieWordEmbeddings: false,
-  attentionBias: true,
-  mlpBias: false,
-  bosTokenId: 1,
-  eosTokenIds: [2],
-};
-
-function layout(scheme: SchemeName, actBits: ActBits, downBlock?: number): ModelLayout {
-  const isStatic = scheme === 'tensor-static' || scheme === 'mergequant-static';
-  const layer = {
-    ...{ attnInputs: 64, mlpInputs: 96, attnOffsets: true, mlpOffsets: false, attnAct: 0.9, mlpAct: 0.9 },
-    ...(isStatic ? { oAct: 0.02, downAct: 0.01 } : { oAct: 0.95, downAct: 0.8 }),
-  };
-  const layers = Array.from({ length: config.numLayers }, () => layer);
-  const hadamard = downBlock ? { downBlock } : null;
-  const quant = {
-    actBits,
-    weightBits: 4 as const,
-    weightGrid: null,
-    reconstruct: 'segment' as const,
-    alpha: 5,
-    hadamard,
-    layers,
-  };
-  return { config, scheme, quant, denseDtype: 'F16' };
-}
+import { raggedLayout } from './testing';
 
 interface Case {
   readonly scheme: SchemeName;
@@ -73,7 +32,10 @@ describe('fused decode', async () => {
   ] as Case[])(
     '$scheme A$actBits, Hadamard $downBlock, cache $kvCache: residual stream and caches of the plain pass, bit for bit',
     async ({ scheme, actBits, downBlock, kvCache = 'f16' }) => {
-      const model = randomModel(layout(scheme, actBits, downBlock), 5);
+      const model = randomModel(
+        raggedLayout(scheme, { actBits, hadamard: downBlock ? { downBlock } : null }),
+        5,
+      );
       const weights = await uploadModel(bench.gpu, model);
       const run = async (build: typeof buildDecodeLayers) => {
         const scratch = createScratch(bench.arena, weights, 80, 1, { kvCache });
@@ -105,8 +67,7 @@ describe('fused decode', async () => {
   );
 
   test('a float model is not fused', async () => {
-    const of: ModelLayout = { config, scheme: 'fp16', quant: null, denseDtype: 'F16' };
-    const weights = await uploadModel(bench.gpu, randomModel(of, 5));
+    const weights = await uploadModel(bench.gpu, randomModel(raggedLayout('fp16'), 5));
     expect(canFuseDecode(bench.gpu, weights, createScratch(bench.arena, weights, 80, 1))).toBe(false);
   });
 });
