@@ -116,10 +116,13 @@ describe.each(capabilitySets)('argmax of rows with $name', async ({ options }) =
     return bench.readOutput(ids, numTokens);
   }
 
-  test.each([1, 63, 257, 1000])('V=%i: each row its own largest logit, as the reference', async (vocabSize) => {
-    const rows = Array.from({ length: 5 }, (_, seed) => normals(vocabSize, seed, 3));
-    expect([...(await choose(rows, 5))]).toEqual(rows.map((row) => argmaxRef(row)));
-  });
+  test.each([1, 63, 257, 1000])(
+    'V=%i: each row its own largest logit, as the reference',
+    async (vocabSize) => {
+      const rows = Array.from({ length: 5 }, (_, seed) => normals(vocabSize, seed, 3));
+      expect([...(await choose(rows, 5))]).toEqual(rows.map((row) => argmaxRef(row)));
+    },
+  );
 
   test('ties, −0, NaN, +∞ and rows of −∞ as in a single row; rows behind the pass stay unwritten', async () => {
     const ties = new Float32Array(300).fill(-2);
