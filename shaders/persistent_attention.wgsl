@@ -12,9 +12,6 @@ override CHUNKS_AHEAD: u32 = 1; // chunks of a key at once, at most 4
 override KEYS_AHEAD: u32 = 1; // rows of values at once, at most 8
 override slots = WORKGROUP / LANES;
 
-@group(0) @binding(7) var<storage, read_write> key_cache: array<vec4u>; // [layers, Hkv, context, Dh/8] eight halves
-@group(0) @binding(8) var<storage, read_write> value_cache: array<vec4u>;
-
 const most_chunks = 32u; // Dh <= 256
 
 var<workgroup> own_key: array<vec4u, slots * most_chunks>;

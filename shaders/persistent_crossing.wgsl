@@ -43,6 +43,8 @@ struct Step {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<uniform> step: Step;
 @group(0) @binding(6) var<storage, read> angles: array<vec2f>; // [context, Dh/2] (cos, sin)
+@group(0) @binding(7) var<storage, read_write> key_cache: array<vec4u>; // [layers, Hkv, context, Dh/8] eight halves
+@group(0) @binding(8) var<storage, read_write> value_cache: array<vec4u>;
 @group(0) @binding(9) var<storage, read_write> x: array<atomic<u32>>; // [D] f32, the residual stream in front and behind
 @group(0) @binding(10) var<storage, read_write> crossing: array<atomic<u32>>;
 

@@ -54,7 +54,7 @@ async function measureScheme(
       bench.note(`${id}: left out, ${state.reason}`);
       return;
     }
-    bench.note(`${id}: ${state.groups} workgroups, attention: ${state.layers.attention}`);
+    bench.note(`${id}: ${state.groups} workgroups`);
     await verifyReplies(engine, id);
     for (const context of contexts) {
       const prompt = promptOf(context, config.vocabSize);

@@ -29,7 +29,7 @@ describe('an engine that decodes in one dispatch', async () => {
   test('draws the same tokens, and goes back to the ordinary kernels for good when it gives up', async () => {
     const ordinary = await create({});
     const expected = await drawn(ordinary);
-    const engine = await create({ persistentDecode: { groups: 1, attention: 'whole, keys first' } });
+    const engine = await create({ persistentDecode: { groups: 1 } });
     const state = engine.persistent!;
     expect(state).toMatchObject({ isOn: true, groups: 1 });
     expect(engine.dispatchesPerToken).toBeLessThan(ordinary.dispatchesPerToken);

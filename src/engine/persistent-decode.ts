@@ -27,8 +27,6 @@ export function describePersistent(state: PersistentState): string {
 
 /** Workgroups to try: as many as a GPU keeps resident is best, and that cannot be asked. */
 const groupCounts = [264, 132, 128, 114, 108, 96, 84, 72, 64, 48, 36, 32, 24, 16, 8] as const;
-/** Kernels of the same results; which one is faster differs between GPUs. */
-const otherForms: readonly PersistentTuning[] = [{ attention: 'whole' }, { attention: 'whole, keys first' }];
 /** Where a count is timed: far enough for attention to have work. */
 const timedPosition = 512;
 /** Tokens that a count is timed with. */
@@ -49,8 +47,8 @@ interface Model {
 
 /**
  * Builds the kernel and holds it against the ordinary operations, at several positions, bit for bit; of the workgroup counts
- * and forms that pass, the fastest is taken, if it is faster than the ordinary operations. Leaves nonsense in the KV cache.
- * @param tuning `groups` takes that count and the one form where the results are equal, however slow, also on a software adapter
+ * that pass, the fastest is taken, if it is faster than the ordinary operations. Leaves nonsense in the KV cache.
+ * @param tuning `groups` takes that count where its results are equal, however slow, also on a software adapter
  */
 export async function tryPersistentDecode(model: Model, tuning: PersistentTuning): Promise<PersistentState> {
   if (model.context.gpu.caps.software && tuning.groups === undefined) {
@@ -77,7 +75,7 @@ interface Choice {
 
 async function choose(model: Model, tuning: PersistentTuning, counts: readonly number[]): Promise<Choice> {
   const { context, weights, scratch } = model;
-  let best: { readonly groups: number; readonly layers: PersistentLayers; readonly ms: number } | null = null;
+  let best: { readonly state: PersistentState & { readonly isOn: true }; readonly ms: number } | null = null;
   let reason = 'no workgroup count was tried';
   let differs = false;
   const built = await buildPersistentLayers(context, weights, scratch, tuning);
@@ -92,49 +90,23 @@ async function choose(model: Model, tuning: PersistentTuning, counts: readonly n
     }
     const ms = await timeTokens(model, layers.ops);
     if (best && ms > hopeless * best.ms) break;
-    if (!best || ms < best.ms) best = { groups, layers, ms };
+    if (!best || ms < best.ms) best = { state: { isOn: true, groups, layers }, ms };
   }
   if (!best) return { state: { isOn: false, reason }, differs };
-  const { groups, layers } = best;
-  if (tuning.groups !== undefined) return { state: { isOn: true, groups, layers }, differs };
-  const forms = [layers, ...(await equalForms(model, tuning, layers, groups))];
-  return { state: await fastest(model, groups, forms), differs };
+  return { state: tuning.groups === undefined ? await ifFaster(model, best.state) : best.state, differs };
 }
 
-/** The kernel's other forms that give the ordinary operations' bits, on as many workgroups. */
-async function equalForms(
+/** The kernel against the ordinary operations, in turn, because a GPU's clock changes. */
+async function ifFaster(
   model: Model,
-  tuning: PersistentTuning,
-  first: PersistentLayers,
-  groups: number,
-): Promise<PersistentLayers[]> {
-  const { context, weights, scratch } = model;
-  const forms = tuning.attention ? [] : otherForms.map((form) => ({ ...tuning, ...form }));
-  const built = await Promise.all(
-    forms.map((form) => buildPersistentLayers(context, weights, scratch, form, first)),
-  );
-  const equal: PersistentLayers[] = [];
-  for (const layers of built.map((form) => form.withGroups(groups))) {
-    if ((await firstDifference(model, layers)) === null) equal.push(layers);
-    else layers.restart();
-  }
-  return equal;
-}
-
-/** The fastest form, if it is faster than the ordinary operations. All are timed in turn, because a GPU's clock changes. */
-async function fastest(
-  model: Model,
-  groups: number,
-  forms: readonly PersistentLayers[],
+  state: PersistentState & { readonly isOn: true },
 ): Promise<PersistentState> {
-  const times = forms.map(() => Number.POSITIVE_INFINITY);
-  let ordinaryMs = Number.POSITIVE_INFINITY;
+  let [ms, ordinaryMs] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
   for (let round = 0; round < comparedRounds; round++) {
+    ms = Math.min(ms, await timeTokens(model, state.layers.ops));
     ordinaryMs = Math.min(ordinaryMs, await timeTokens(model, model.ordinary));
-    for (const [i, { ops }] of forms.entries()) times[i] = Math.min(times[i]!, await timeTokens(model, ops));
   }
-  const ms = Math.min(...times);
-  if (ms < ordinaryMs) return { isOn: true, groups, layers: forms[times.indexOf(ms)]! };
+  if (ms < ordinaryMs) return state;
   const perToken = (of: number) => `${(of / timedTokens).toFixed(2)} ms`;
   return {
     isOn: false,

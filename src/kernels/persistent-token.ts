@@ -1,7 +1,6 @@
 import joinSource from '../../shaders/attention_join.wgsl?raw';
 import reduceSource from '../../shaders/decode_reduce.wgsl?raw';
 import attentionSource from '../../shaders/persistent_attention.wgsl?raw';
-import wholeAttentionSource from '../../shaders/persistent_attention_whole.wgsl?raw';
 import crossingSource from '../../shaders/persistent_crossing.wgsl?raw';
 import productSource from '../../shaders/persistent_product.wgsl?raw';
 import quantizePart from '../../shaders/persistent_quantize.wgsl?raw';
@@ -49,11 +48,6 @@ export interface PersistentTuning {
    * compiler does. Default: on hardware.
    */
   readonly fuses?: boolean;
-  /**
-   * How a workgroup attends: to one piece with all its invocations, and that with the first keys on their way before the query is
-   * there, or to as many pieces as it has `slots` for, the default.
-   */
-  readonly attention?: 'slots' | 'whole' | 'whole, keys first';
   /** Looks at a missing float before a reader gives up; a multiple of 64. */
   readonly spinLimit?: number;
 }
@@ -123,7 +117,7 @@ function workgroupBytes(shape: CrossingShape, inputs: number, threads: number): 
   const slots = threads / lanes;
   const staged = 16 * stagedWords(config, threads, lanes, downBlock ?? 0);
   const ownRows = 2 * slots * 32 * 16;
-  const attention = Math.max(ownRows + slots * (4 * lanes + 64) + 8 * threads, 2048 + threads + 12 * lanes);
+  const attention = ownRows + slots * (4 * lanes + 64) + 8 * threads;
   return 32 * capacityPieces(inputs) + staged + attention + 4 * 256 + threads + 16;
 }
 
@@ -173,9 +167,7 @@ export async function persistentToken(context: KernelContext, args: PersistentTo
   });
   const inputs = sites.map((site) => site.inputs);
   const shared = [quantizeSource, dotSource, siluSource, joinSource, ropeSource, reduceSource];
-  const { attention = 'slots' } = tuning;
-  const attends = attention === 'slots' ? attentionSource : wholeAttentionSource;
-  const parts = [weightsSource, crossingSource, sendSource, productSource, quantizePart, attends];
+  const parts = [weightsSource, crossingSource, sendSource, productSource, quantizePart, attentionSource];
   return makeOp(context, {
     label: 'persistent_token',
     source: [...shared, ...parts, tokenSource].join('\n'),
@@ -188,9 +180,7 @@ export async function persistentToken(context: KernelContext, args: PersistentTo
       ...{ ATTENTION_BIAS: Number(config.attentionBias), MLP_BIAS: Number(config.mlpBias) },
       ...{ DYNAMIC: Number(args.projection === 'dynamic'), HADAMARD: Number(downBlock !== null) },
       ...{ STAGED: stagedWords(config, threads, lanes, downBlock ?? 0), LANES: lanes },
-      ...(attention === 'slots'
-        ? { CHUNKS_AHEAD: Math.min(4, Math.max(1, Dh >> 5)), KEYS_AHEAD: 8 }
-        : { KEYS_EARLY: Number(attention === 'whole, keys first') }),
+      ...{ CHUNKS_AHEAD: Math.min(4, Math.max(1, Dh >> 5)), KEYS_AHEAD: 8 },
     },
     bindings: [
       ...[params, table, args.step, args.weights[0]!, args.weights[1] ?? args.weights[0]!, args.tables],

@@ -23,8 +23,6 @@ export class PersistentUnfitError extends Error {
 /** The operations of a token's layers. */
 export interface PersistentLayers {
   readonly ops: readonly Op[];
-  /** The kernel's form. */
-  readonly attention: NonNullable<PersistentTuning['attention']>;
   /** What the kernel's workgroups share; tells whether they have given up. See `freshCrossing`. */
   readonly crossing: GPUBuffer;
   /** The same on another number of workgroups. Nothing is compiled or allocated. */
@@ -42,7 +40,6 @@ interface Places {
 /**
  * All operations of the layers for one token: `scratch.ids` → `scratch.x`, keys and values appended.
  * @param context.arena gets the kernel's own buffers
- * @param shared another build of the same model, whose `crossing` this one then works in
  * @throws PersistentUnfitError where weights or cache are not packed or the kernel has no such model
  */
 export async function buildPersistentLayers(
@@ -50,7 +47,6 @@ export async function buildPersistentLayers(
   weights: ModelWeights,
   scratch: Scratch,
   tuning: PersistentTuning = {},
-  shared: PersistentLayers | null = null,
 ): Promise<PersistentLayers> {
   const { config, quant, scheme } = weights.layout;
   const { step, ids, x, rope, contextLength } = scratch;
@@ -69,8 +65,7 @@ export async function buildPersistentLayers(
     throw new PersistentUnfitError('a token does not fit the workgroup memory of this GPU');
   }
   const cache = packedCache(scratch);
-  const crossing =
-    shared?.crossing ?? context.arena.upload('crossing', freshCrossing(shape), { category: 'scratch' });
+  const crossing = context.arena.upload('crossing', freshCrossing(shape), { category: 'scratch' });
   const token = persistentToken(context, {
     ...{ ...shape, ...cache, actBits: quant.actBits, projection, sites, tuning },
     ...{ weights: places.weights, tables: places.tables[0]!, step, angles: rope, x, crossing },
@@ -80,23 +75,22 @@ export async function buildPersistentLayers(
   const embeds = blocks.map(({ rowStart, rows, weight: table }) =>
     embed(context, { hiddenSize, rowStart, rows, dtype, step, ids, table, scale, x }),
   );
-  const attention = tuning.attention ?? 'slots';
-  const ops = [...(await Promise.all(embeds)), await token];
-  return persistentLayers(context, { ops, attention, crossing }, shape);
+  return persistentLayers(context, await Promise.all(embeds), await token, shape, crossing);
 }
 
 function persistentLayers(
   context: KernelContext,
-  layers: Pick<PersistentLayers, 'ops' | 'attention' | 'crossing'>,
+  embeds: readonly Op[],
+  token: Op,
   shape: CrossingShape,
+  crossing: GPUBuffer,
 ): PersistentLayers {
   const withGroups = (groups: number) => {
     const count = Math.min(groups, shape.config.hiddenSize / 2);
-    const token: Op = { ...layers.ops.at(-1)!, grid: () => [count, 1, 1] };
-    return persistentLayers(context, { ...layers, ops: [...layers.ops.slice(0, -1), token] }, shape);
+    return persistentLayers(context, embeds, { ...token, grid: () => [count, 1, 1] }, shape, crossing);
   };
-  const restart = () => context.gpu.device.queue.writeBuffer(layers.crossing, 0, freshCrossing(shape));
-  return { ...layers, withGroups, restart };
+  const restart = () => context.gpu.device.queue.writeBuffer(crossing, 0, freshCrossing(shape));
+  return { ops: [...embeds, token], crossing, withGroups, restart };
 }
 
 /** qkv, o, gate and up, down of each layer. */
