@@ -3,7 +3,7 @@
  *
  * @module mergequant-web
  */
-export type { LoadProgress, ModelInfo, SelfTestReport } from '../../workers/protocol';
+export type { LoadProgress, ModelInfo, PersistentReport, SelfTestReport } from '../../workers/protocol';
 export { RemoteError } from '../../workers/protocol';
 export type { DraftStats } from '../engine/drafted-decode';
 export type { LayerCheckReport } from '../engine/layer-check';
