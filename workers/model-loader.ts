@@ -44,6 +44,9 @@ export interface LoadJob {
   readonly selfTest: SelfTestReport;
 }
 
+/** Tuning compiles a score of kernels: little beside so much of weights, more than all else beside a small model's. */
+const tunedBytes = 256 * 2 ** 20;
+
 /** Frees what it allocated when it fails. @throws what storage, tokenizer, model and engine throw; AbortError when cancelled */
 export async function loadModel(job: LoadJob): Promise<LoadedModel> {
   const { session, wanted, artifact, onProgress, signal, selfTest } = job;
@@ -55,7 +58,7 @@ export async function loadModel(job: LoadJob): Promise<LoadedModel> {
   const weights = await loader.finish();
   try {
     const tokenizer = ChatTokenizer.fromFiles(files.tokenizerFiles);
-    const tune = job.tunings ?? 'off';
+    const tune = (artifactBytes >= tunedBytes && job.tunings) || 'off';
     const engine = await Engine.create(session.gpu, weights, {
       ...{ contextLength, kvCache, persistentDecode, tune },
     });

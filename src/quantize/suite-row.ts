@@ -28,8 +28,10 @@ export const published = { weights: 'gptq', gptqTarget: 'weights', propagate: 'f
 /** GPTQ on the float model's outputs and the quantized stream, the default. */
 export const fitted = { weights: 'gptq', gptqTarget: 'outputs', propagate: 'quantized' } as const;
 
-/** Half the epochs of `prepare`: what a table of many rows can afford. */
-export const compensation = { settings: { ...compensationDefaults, epochs: 3 } };
-
-/** From 3-bit GPTQ's levels, which are far apart, larger steps lose more than they find again. */
-export const gentleCompensation = { settings: { ...compensation.settings, rate: 0.005, batchRows: 1 } };
+/**
+ * Half the epochs of `prepare`, and gentle: a table's rows have few sequences, so few steps, in which the default rate does not win back
+ * what its first epoch loses; the layer would be left as GPTQ made it. The same for GPTQ's 3-bit levels, which are far apart.
+ */
+export const compensation = {
+  settings: { ...compensationDefaults, epochs: 3, rate: 0.005, batchRows: 1 },
+};

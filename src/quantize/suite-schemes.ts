@@ -1,7 +1,7 @@
 /** Table 1's shape (schemes side by side) and Table 5's (3-bit weights). */
 import type { ActBits } from '../format/scheme';
 import type { PrepareOptions } from './prepare-options';
-import { compensation, type EvalRow, fitted, gentleCompensation, published } from './suite-row';
+import { compensation, type EvalRow, fitted, published } from './suite-row';
 
 type Kind = readonly [name: string, own: Partial<PrepareOptions>];
 
@@ -63,7 +63,7 @@ function threeBits(): EvalRow[] {
         const { label, options } = row(grain, '4', { ...size, hadamard });
         return {
           label: `${label}, compensation`,
-          options: { ...options, compensation: gentleCompensation },
+          options: { ...options, compensation },
         };
       }),
     ),
