@@ -23,10 +23,10 @@ async function run(...args: string[]): Promise<void> {
 const asked = new Error('asked for a model');
 
 test.each([
-  [['--chunk-tokens', '64', '--context', '512', '--kv-cache', 'int8'], 64, 512, 'int8'],
-  [[], undefined, undefined, 'f16'],
-])('%j reaches the engine', async (flags, chunkTokens, contextLength, kvCache) => {
-  const expected = { chunkTokens, contextLength, kvCache };
+  [['--chunk-tokens', '64', '--context', '512', '--kv-cache', 'int8', '--persistent'], 64, 512, 'int8', true],
+  [[], undefined, undefined, 'f16', false],
+])('%j reaches the engine', async (flags, chunkTokens, contextLength, kvCache, persistentDecode) => {
+  const expected = { chunkTokens, contextLength, kvCache, persistentDecode };
   vi.mocked(loadModel).mockRejectedValue(asked);
   await expect(run('generate', 'folder', '--chat', 'Hi', ...flags)).rejects.toBe(asked);
   expect(loadModel).toHaveBeenCalledWith('folder', expect.objectContaining(expected));

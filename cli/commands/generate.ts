@@ -77,7 +77,7 @@ async function runGenerate(model: string, flags: GenerateFlags): Promise<void> {
     chunkTokens: flags.chunkTokens,
     promptLookup: flags.promptLookup,
     checkLayer: flags.checkLayer,
-    ...(flags.persistent ? { persistentDecode: true } : {}),
+    persistentDecode: flags.persistent ?? false,
   });
   if (engine.persistent) process.stderr.write(`${describePersistent(engine.persistent)}\n`);
   const generator = new TextGenerator(engine, tokenizer);
