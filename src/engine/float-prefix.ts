@@ -1,4 +1,5 @@
 /** Keys and values of the artifact's float prefix tokens, put in the cache in front of a sequence that begins with them. */
+import { hasPrefix } from '../format/prefix';
 import { qkvRows } from '../format/tensors';
 import { placeOf } from '../gpu/arena';
 import { encodeOp, type KernelContext, type Op } from '../kernels/op';
@@ -36,7 +37,7 @@ export class FloatPrefix {
 
   /** Whether a prompt begins with these tokens and goes on. */
   fits(promptIds: readonly number[]): boolean {
-    return promptIds.length > this.ids.length && this.ids.every((id, i) => promptIds[i] === id);
+    return hasPrefix(promptIds, this.ids);
   }
 
   /** Fills positions 0 to P − 1 of every layer's cache. The scratch buffers must be free. */

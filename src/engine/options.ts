@@ -27,7 +27,7 @@ export interface EngineOptions {
    */
   readonly promptLookup?: number;
   /**
-   * Times workgroup shapes of decode's products on the loaded weights (about half a second) and takes the fastest; changes no
+   * Times workgroup shapes of decode's products on the loaded weights (for 0.3 s, and the time to compile them) and takes the fastest; changes no
    * result. With a store what was found is kept for the next load. Default `off`; off on software adapters, too.
    */
   readonly tune?: 'off' | 'auto' | TuningStore;

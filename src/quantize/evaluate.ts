@@ -13,6 +13,7 @@ import type { PrepareOptions } from './prepare-options';
 import { LinearMap } from './products';
 import { type Method, quantizeLayer } from './quantize-layer';
 import type { WeightSource } from './rotate';
+import { channelAbsMax } from './scales';
 import { deviceWindows, embedWindows, hostWindows, runBlock, windowAngles } from './test-stream';
 
 /** The float model on the test windows. */
@@ -67,7 +68,7 @@ export async function floatReference(
     const ratios = { attn: 0, o: 0, mlp: 0, down: 0 };
     const first = copyOf(hidden[0]!);
     await forwardBlock(block, first, config, rope, (site, rows) => {
-      ratios[site] = channelRatio(channelMaxima(rows));
+      ratios[site] = channelRatio(channelAbsMax(rows));
     });
     await runBlock(block, hidden, config, rope);
     block.dispose();
@@ -76,14 +77,6 @@ export async function floatReference(
   }
   const { ppl } = await scoreHidden(source, { source, windows, hidden }, hidden);
   return { source, windows, hidden, trail, ppl, outlierRatios };
-}
-
-function channelMaxima(rows: Matrix): Float32Array {
-  const absMax = new Float32Array(rows.cols);
-  rows.data.forEach((value, i) => {
-    absMax[i % rows.cols] = Math.max(absMax[i % rows.cols]!, Math.abs(value));
-  });
-  return absMax;
 }
 
 /** Logarithm of Σ exp and the largest entry of a row of logits. */

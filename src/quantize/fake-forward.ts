@@ -1,11 +1,12 @@
 /** Runs an artifact on the host with the kernels' arithmetic (exact integers, float scales): measures what it loses. */
 import type { LlamaConfig } from '../format/config';
+import { hasPrefix } from '../format/prefix';
 import { type ActivationMode, schemeModes } from '../format/scheme';
 import { type Artifact, floats } from './artifact-reader';
 import { type Block, forwardBlock, type RopeTable, rmsNorm, ropeTable } from './forward';
 import { clamp, intRange, type Matrix, matrix, roundHalfEven } from './matrix';
 import { tokenIntegers } from './migrate';
-import { hasPrefix, withPrefix } from './prefix-rows';
+import { withPrefix } from './prefix-rows';
 import { LinearMap } from './products';
 import { onlineRotation } from './rotate';
 

@@ -4,11 +4,12 @@
  * float model are stored and put in the cache, and neither ranges nor weights are fitted to these positions.
  */
 import type { HadamardSpec } from '../format/manifest';
+import { hasPrefix } from '../format/prefix';
 import { forwardBlock, ropeTable } from './forward';
 import { floatBlock, type LayerWeights } from './layer';
 import { embedSequences } from './layer-calibrator';
 import type { Matrix } from './matrix';
-import { hasPrefix, prefixRows } from './prefix-rows';
+import { prefixRows } from './prefix-rows';
 import type { WeightSource } from './rotate';
 
 /** Sequences that do not begin with the same tokens, or layers asked for out of order. */

@@ -2,11 +2,6 @@
 import type { Block } from './forward';
 import { type Matrix, matrix } from './matrix';
 
-/** Whether a sequence begins with the prefix and goes on. */
-export function hasPrefix(ids: ArrayLike<number>, prefix: readonly number[]): boolean {
-  return ids.length > prefix.length && prefix.every((id, i) => ids[i] === id);
-}
-
 /** Keys and values before their rotation: the last columns of q,k,v for the prefix's tokens [P, 2·Hkv·Dh]. */
 export function prefixRows(qkv: Matrix, width: number): Matrix {
   const out = matrix(qkv.rows, width);

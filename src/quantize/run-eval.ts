@@ -1,5 +1,6 @@
 /** Runs rows of an evaluation one after the other over one set of test windows. Node only. */
 import { readFile } from 'node:fs/promises';
+import { hasPrefix } from '../format/prefix';
 import type { ChatTokenizer } from '../tokenizer';
 import { CalibrationDataError, type CalibrationSet } from './calibration-data';
 import { Checkpoint } from './checkpoint';
@@ -10,7 +11,6 @@ import { PrefixError, PrefixedCheckpoint, sharedPrefix } from './float-prefix';
 import { InjectedCheckpoint } from './inject';
 import type { LayerDevice } from './layer-device';
 import type { Matrix } from './matrix';
-import { hasPrefix } from './prefix-rows';
 import { parseTokenizer, readCalibration, readTokenizerFiles } from './prepare-inputs';
 import { checkOptions, methodOf, type PrepareOptions, prepareDefaults } from './prepare-options';
 import type { Method } from './quantize-layer';

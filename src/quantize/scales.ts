@@ -22,6 +22,13 @@ export function updateAbsMax(absMax: Float32Array, rows: Matrix): void {
   }
 }
 
+/** Largest magnitude of each column of [T, K]. */
+export function channelAbsMax(rows: Matrix): Float32Array {
+  const absMax = new Float32Array(rows.cols);
+  updateAbsMax(absMax, rows);
+  return absMax;
+}
+
 /**
  * Eq. 1: s_k = r_k·a_k / Qmax, Qmax = 7 or 127.
  * A channel that was always zero gets scale 0, which drops it: see `reconstruct`.

@@ -5,14 +5,11 @@
  */
 import type { ClipInputs } from './clip';
 import { type Matrix, matrix } from './matrix';
+import { channelAbsMax } from './scales';
 
 /** f [K]; 1 where the channel or its column is all zeros. */
 export function smoothingFactors(absMax: Float32Array, weight: Matrix, alpha: number): Float32Array {
-  const columnMax = new Float32Array(weight.cols);
-  weight.data.forEach((value, i) => {
-    const k = i % weight.cols;
-    columnMax[k] = Math.max(columnMax[k]!, Math.abs(value));
-  });
+  const columnMax = channelAbsMax(weight);
   return absMax.map((value, k) => {
     const factor = value ** alpha / columnMax[k]! ** (1 - alpha);
     return factor > 0 && Number.isFinite(factor) ? factor : 1;

@@ -7,6 +7,7 @@
 import type { ClipInputs } from './clip';
 import { type Matrix, matrix } from './matrix';
 import type { Reconstruction } from './reconstruct';
+import { channelAbsMax } from './scales';
 
 /** Kernels take offsets below 2,048. */
 const mostOffset = 2047;
@@ -27,11 +28,8 @@ export function rangeCenters(rows: Matrix): Float32Array {
 export function centeredInputs(inputs: ClipInputs, centers: Float32Array): ClipInputs {
   const { rows } = inputs;
   const data = rows.data.map((value, i) => value - centers[i % rows.cols]!);
-  const absMax = new Float32Array(rows.cols);
-  data.forEach((value, i) => {
-    absMax[i % rows.cols] = Math.max(absMax[i % rows.cols]!, Math.abs(value));
-  });
-  return { ...inputs, rows: matrix(rows.rows, rows.cols, data), absMax };
+  const centered = matrix(rows.rows, rows.cols, data);
+  return { ...inputs, rows: centered, absMax: channelAbsMax(centered) };
 }
 
 /** z_k = round(−c_k/s_k) [K]; 0 for a channel without a step. */
