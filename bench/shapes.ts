@@ -1,6 +1,6 @@
 /** Shapes and schemes that benchmarks know by name. */
 import type { LlamaConfig } from '../src/format/config';
-import type { KvCacheKind } from '../src/format/kv-cache';
+import type { KvCacheChoice } from '../src/format/kv-cache';
 import { type ActBits, type SchemeName, schemeNames } from '../src/format/scheme';
 import { modelShapes } from '../src/format/shapes';
 import { BenchRequestError } from './figures';
@@ -35,7 +35,7 @@ export interface BenchScheme {
   readonly name: string;
   readonly scheme: SchemeName;
   readonly actBits: ActBits;
-  readonly kvCache: KvCacheKind;
+  readonly kvCache: KvCacheChoice;
   /** Of embedding and head. */
   readonly tableBits: 8 | 16;
   /** Prompt tokens of the largest pass; what suits the device when left out. */
@@ -51,11 +51,14 @@ export const defaultSchemes = [
   'mergequant-static-a4',
 ] as const;
 
-const schemePattern = /^(.+?)(?:-a([48]))?(?:-kv([48]))?(-e8)?(?:-c([1-9]\d{0,4}))?$/;
+const kvCacheOfBits: Readonly<Record<string, KvCacheChoice>> = { '16': 'f16', '8': 'int8', '4': 'int4' };
+
+const schemePattern = /^(.+?)(?:-a([48]))?(?:-kv(16|8|4))?(-e8)?(?:-c([1-9]\d{0,4}))?$/;
 
 /**
- * `mergequant-a4`, and behind it, in this order, `-kv8` or `-kv4` for a key-value cache of that many bits, `-e8` for embedding
- * and head of 8 bits, and `-c256` for prefill passes of at most so many tokens: `mergequant-a4-kv8-e8`, `fp16-kv8`.
+ * `mergequant-a4`, and behind it, in this order, `-kv16`, `-kv8` or `-kv4` for a key-value cache of that many bits in place of the
+ * engine's choice at the run's longest context, `-e8` for embedding and head of 8 bits, and `-c256` for prefill passes of at most so many
+ * tokens: `mergequant-a4-kv8-e8`, `fp16-kv16`.
  * @throws BenchRequestError
  */
 export function parseScheme(name: string): BenchScheme {
@@ -66,12 +69,11 @@ export function parseScheme(name: string): BenchScheme {
       `scheme: expected fp16 or a scheme with bits such as mergequant-a4 or mergequant-a4-kv8-e8, got ${name}`,
     );
   }
-  const kvCache = kvBits === undefined ? 'f16' : kvBits === '8' ? 'int8' : 'int4';
   return {
     name,
     scheme: known,
     actBits: bits === '8' ? 8 : 4,
-    kvCache,
+    kvCache: kvCacheOfBits[kvBits ?? ''] ?? 'auto',
     tableBits: tableBits ? 8 : 16,
     ...(chunk ? { chunkTokens: Number(chunk) } : {}),
   };

@@ -55,6 +55,21 @@ test('each figure comes from the newest run that has it, quotients from one and 
   });
 });
 
+test('4000 against 512 is read in a browser where one ran within the hour of the newest run', () => {
+  const run = (date: string, kind: 'node' | 'browser', late: number) =>
+    benchFile([suite('decode', [figure(at(512, 'decode'), 100), figure(at(4000, 'decode'), late)])], {
+      date,
+      runtime: { kind, name: 'x' },
+    });
+  const node = run('2026-01-01T12:00:00.000Z', 'node', 70);
+  const browser = run('2026-01-01T11:30:00.000Z', 'browser', 90);
+  const old = run('2026-01-01T10:30:00.000Z', 'browser', 80);
+  const of = (...files: (typeof node)[]) => summaryOf(files)['ACME One']!.decode_4000_vs_512;
+  expect(of(node, browser)).toBe(0.9);
+  expect(of(node, old)).toBe(0.7);
+  expect(of(old)).toBe(0.8);
+});
+
 test('device memory is that of the options that save it, where they were measured', () => {
   const figureOf = (name: string, gib: number) =>
     figure(`decode/llama-2-7b/${name}/memory/total-2048`, gib * 2 ** 30);

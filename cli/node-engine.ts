@@ -10,7 +10,7 @@ import { textRequest } from '../src/api/chat-request';
 import { type ChatBackend, ChatCompletions } from '../src/api/completions';
 import { TextGenerator } from '../src/chat/text-generator';
 import { describePersistent } from '../src/engine/persistent-decode';
-import type { KvCacheKind } from '../src/format/kv-cache';
+import type { KvCacheChoice, KvCacheKind } from '../src/format/kv-cache';
 import { samplingDefaults } from '../workers/sampling-defaults';
 import { readManifest } from './artifact-folder';
 import { loadModel } from './load-model';
@@ -27,8 +27,11 @@ export interface CreateNodeEngineOptions {
   readonly model: string;
   /** Tokens of context; the model's own maximum when left out. */
   readonly contextLength?: number;
-  /** How keys and values of past tokens are kept: `f16` (default), or codes of 8 or 4 bits in a half or a quarter of the memory. */
-  readonly kvCache?: KvCacheKind;
+  /**
+   * How keys and values of past tokens are kept: `f16`, or codes of 8 or 4 bits in a half or a quarter of the memory. Default `auto`: `f16` for
+   * short contexts, `int8` from 2,048 tokens on; `info.kvCache` says which.
+   */
+  readonly kvCache?: KvCacheChoice;
   /** All layers of a decoded token in one dispatch, where the GPU can, the results are equal and it is faster; default false. */
   readonly persistentDecode?: boolean;
   /** Prompt tokens of the largest prefill pass: fewer take less GPU memory and longer over a prompt. What suits the GPU when left out. */
@@ -46,6 +49,8 @@ export interface NodeEngine {
     /** e.g. `mergequant W4A4`, `fp16` */
     readonly scheme: string;
     readonly contextLength: number;
+    /** How keys and values of past tokens are kept. */
+    readonly kvCache: KvCacheKind;
     /** As the driver names it. */
     readonly adapter: string;
     /** What came of `persistentDecode` when the model was loaded, in words; null where it was not asked for. */
@@ -70,6 +75,7 @@ export async function createEngine({ model, ...options }: CreateNodeEngineOption
       name,
       scheme,
       contextLength: engine.contextLength,
+      kvCache: engine.scratch.kvCacheKind,
       adapter: description || `${vendor} ${architecture}`.trim(),
       decoding: engine.persistent && describePersistent(engine.persistent),
     },

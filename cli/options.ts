@@ -1,6 +1,6 @@
 /** Parsers of option values shared by the subcommands. */
 import { InvalidArgumentError, Option } from 'commander';
-import { kvCacheKinds } from '../src/format/kv-cache';
+import { type KvCacheChoice, kvCacheChoices } from '../src/format/kv-cache';
 
 /** A whole number of at least `least`. */
 export function wholeNumber(least: number): (text: string) => number {
@@ -32,9 +32,10 @@ export function persistentOption(): Option {
 }
 
 /** `--kv-cache`: how keys and values of past tokens are kept. */
-export function kvCacheOption(): Option {
-  const text = 'how keys and values are kept: int8 and int4 take a half and a quarter of the memory of f16';
-  return new Option('--kv-cache <kind>', text).choices(kvCacheKinds).default('f16');
+export function kvCacheOption(fallback: KvCacheChoice = 'auto'): Option {
+  const text =
+    'how keys and values are kept: int8 and int4 take a half and a quarter of the memory of f16; auto is f16 below 2048 tokens of context, int8 from there on';
+  return new Option('--kv-cache <kind>', text).choices(kvCacheChoices).default(fallback);
 }
 
 /** `--chunk-tokens`: how long a prefill pass may get. */

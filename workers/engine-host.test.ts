@@ -27,11 +27,14 @@ test('the tiny model says something', () => {
   expect(new Set(reference).size).toBeGreaterThan(1);
 });
 
-test.each(['f16', 'int4'] as const)('%s keys and values take what is said', async (kvCache) => {
+test.each([
+  ['auto', 'f16'],
+  ['int4', 'int4'],
+] as const)('%s keys and values take what is said', async (kvCache, kind) => {
   const tested = await start(shared);
   const info = await tested.load({ kvCache });
-  expect(info.kvCache).toBe(kvCache);
-  expect(info.kvCacheBytes[kvCache]).toBe(info.gpuBytes['kv-cache']);
+  expect(info.kvCache).toBe(kind);
+  expect(info.kvCacheBytes[kind]).toBe(info.gpuBytes['kv-cache']);
   await tested.host.unload();
 });
 

@@ -8,7 +8,7 @@ import { PauseGate } from '../src/storage/pause';
 import { storeFolder } from '../src/storage/store-folder';
 import { deleteStoredModel, listStoredModels } from '../src/storage/stored-models';
 import { DeltaBatcher } from './delta-batcher';
-import { checkLimits, withShorterContext } from './fit';
+import { checkLimits, kvCacheOf, withShorterContext } from './fit';
 import { GpuSession } from './gpu-session';
 import { type LoadedModel, loadModel, type WantedModel } from './model-loader';
 import type {
@@ -79,7 +79,7 @@ export class EngineHost {
       this.#unloadModel();
       let session = await this.#openSession();
       const contextLength = request.contextLength ?? artifact.manifest.config.maxPositionEmbeddings;
-      const { kvCache = 'f16', persistentDecode = false, checkLayer = null } = request;
+      const { kvCache = 'auto', persistentDecode = false, checkLayer = null } = request;
       const wanted = { contextLength, kvCache, persistentDecode, checkLayer };
       checkLimits(artifact.manifest, wanted, session.gpu.device.limits);
       onProgress({ phase: 'self-test', doneBytes: 0, totalBytes: 0 });
@@ -198,7 +198,8 @@ export class EngineHost {
     artifact: OpenArtifact,
     wanted: WantedModel,
   ): Promise<{ session: GpuSession; report: SelfTestReport }> {
-    const { contextLength, kvCache } = wanted;
+    const { contextLength, checkLayer } = wanted;
+    const kvCache = kvCacheOf(wanted, checkLayer !== null);
     const start = performance.now();
     try {
       await session.guard(selfTest(session.gpu, artifact.manifest, contextLength, kvCache));

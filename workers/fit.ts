@@ -1,6 +1,6 @@
 /** Whether a model fits a GPU, before anything is downloaded or allocated; and what would fit instead. */
 
-import type { KvCacheKind } from '../src/format/kv-cache';
+import { chosenKvCache, type KvCacheChoice, type KvCacheKind } from '../src/format/kv-cache';
 import type { Manifest } from '../src/format/manifest';
 import { chunkTokensFor, planMemory } from '../src/format/memory-plan';
 import { GpuMemoryError } from '../src/gpu/arena';
@@ -33,17 +33,27 @@ const leastContext = 128;
 /** What the memory of a loaded model depends on, beside its weights. */
 export interface WantedCache {
   readonly contextLength: number;
-  readonly kvCache: KvCacheKind;
+  readonly kvCache: KvCacheChoice;
+  readonly persistentDecode: boolean;
+}
+
+/** How the engine will keep keys and values. */
+export function kvCacheOf(
+  { kvCache, contextLength, persistentDecode }: WantedCache,
+  mustBeHalves: boolean,
+): KvCacheKind {
+  return chosenKvCache(kvCache, contextLength, persistentDecode || mustBeHalves);
 }
 
 /** @throws ModelTooLargeError when a buffer would exceed what the device binds */
 export function checkLimits(
   manifest: Manifest,
-  { contextLength, kvCache }: WantedCache,
+  wanted: WantedCache,
   limits: Pick<GPUSupportedLimits, 'maxBufferSize' | 'maxStorageBufferBindingSize'>,
 ): void {
   const most = Math.min(limits.maxBufferSize, limits.maxStorageBufferBindingSize);
-  const largestOf = (tokens: number) => largestBuffer(manifest, { contextLength: tokens, kvCache }, most);
+  const { contextLength } = wanted;
+  const largestOf = (tokens: number) => largestBuffer(manifest, { ...wanted, contextLength: tokens }, most);
   const largest = largestOf(contextLength);
   if (largest.bytes <= most) return;
   let shorter = contextLength >> 1;
@@ -52,9 +62,9 @@ export function checkLimits(
   throw new ModelTooLargeError(largest.label, largest.bytes, `and it binds at most ${most}`, suggested);
 }
 
-function largestBuffer(manifest: Manifest, { contextLength, kvCache }: WantedCache, bindingBytes: number) {
-  const chunkTokens = Math.min(chunkTokensFor(bindingBytes), contextLength);
-  return planMemory({ ...manifest, contextLength, kvCache, chunkTokens, bindingBytes }).largestBinding;
+function largestBuffer(manifest: Manifest, wanted: WantedCache, bindingBytes: number) {
+  const chunkTokens = Math.min(chunkTokensFor(bindingBytes), wanted.contextLength);
+  return planMemory({ ...manifest, ...wanted, chunkTokens, bindingBytes }).largestBinding;
 }
 
 /** GPU bytes of keys and values at `contextLength`, by kind. */

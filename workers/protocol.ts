@@ -2,7 +2,7 @@
 import type { ProxyMarked, Remote } from 'comlink';
 import type { TextLogprobs } from '../src/chat/text-logprobs';
 import type { FinishReason, ReplyStats, SamplingOptions } from '../src/engine/types';
-import type { KvCacheKind } from '../src/format/kv-cache';
+import type { KvCacheChoice, KvCacheKind } from '../src/format/kv-cache';
 import type { ActBits, SchemeName, WeightBits } from '../src/format/scheme';
 import type { AdapterSummary } from '../src/gpu/gpu';
 import type { ArtifactProgress } from '../src/storage/load-artifact';
@@ -26,8 +26,8 @@ export interface LoadRequest {
   readonly url: string;
   /** At most the model's own; a shorter context takes less GPU memory. */
   readonly contextLength?: number;
-  /** How keys and values are kept: codes of 8 or 4 bits take less GPU memory; `f16` when left out. */
-  readonly kvCache?: KvCacheKind;
+  /** How keys and values are kept: codes of 8 or 4 bits take less GPU memory; by the length of the context when left out. */
+  readonly kvCache?: KvCacheChoice;
   /** All layers of a decoded token in one dispatch, where the GPU can, the results are equal and it is faster. */
   readonly persistentDecode?: boolean;
   /** Debug: a layer that every pass holds against the float64 reference. */

@@ -2,7 +2,7 @@
 import { startFaultServer } from '../e2e/fault-server';
 import { type TinyArtifact, type TinyOptions, tinyArtifact } from '../e2e/tiny-artifact';
 import { greedy } from '../src/engine/types';
-import type { KvCacheKind } from '../src/format/kv-cache';
+import type { KvCacheChoice } from '../src/format/kv-cache';
 import { testEnvironment } from '../src/storage/testing';
 import { EngineHost } from './engine-host';
 import type { LoadProgress } from './protocol';
@@ -16,7 +16,7 @@ export interface TestHost {
   readonly failures: Error[];
   load(options?: {
     contextLength?: number;
-    kvCache?: KvCacheKind;
+    kvCache?: KvCacheChoice;
     checkLayer?: number;
     onProgress?: (progress: LoadProgress) => void;
   }): ReturnType<EngineHost['load']>;

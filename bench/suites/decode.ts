@@ -56,6 +56,7 @@ async function measureScheme(
   const engine = await randomEngine(bench, config, scheme, contextLength);
   try {
     bench.add(`${id}/create`, 'ms', summarize([performance.now() - start]), 'wall');
+    bench.note(`${id}: ${engine.scratch.kvCacheKind} key-value cache, context of ${contextLength} tokens`);
     await verifyEngine(bench, engine, id);
     for (const context of contexts) {
       const prompt = promptOf(context, config.vocabSize);

@@ -227,8 +227,8 @@ describe('inspect', () => {
 describe('plan', () => {
   test('Llama-2-7B in words', async () => {
     await run('plan', '--shape', 'llama-2-7b', '--scheme', 'mergequant', '--context', '2048');
-    expect(output).toContain('W4A4, 2048 tokens of context');
-    expect(output).toMatch(/kv-cache +1\.00 GiB/);
+    expect(output).toContain('W4A4, 2048 tokens of context (int8 key-value cache)');
+    expect(output).toMatch(/kv-cache +528\.00 MiB/);
     expect(output).toMatch(/WebGPU default +128\.00 MiB +256\.00 MiB +yes/);
   });
 

@@ -45,7 +45,7 @@ export function register(program: Command): void {
     )
     .option(
       '--scheme <name...>',
-      'schemes with activation bits; with -kv8 or -kv4 a cache of that many bits, with -e8 8-bit embedding and head, with -c256 so many tokens a prefill pass',
+      'schemes with activation bits; with -kv16, -kv8 or -kv4 a cache of that many bits (else what the longest context gets by default), with -e8 8-bit embedding and head, with -c256 so many tokens a prefill pass',
       [...defaultSchemes],
     )
     .option('--context <tokens...>', 'prompt lengths to decode after', ['0', '512', '2048', '4000'])

@@ -24,7 +24,7 @@ const asked = new Error('asked for a model');
 
 test.each([
   [['--chunk-tokens', '64', '--context', '512', '--kv-cache', 'int8', '--persistent'], 64, 512, 'int8', true],
-  [[], undefined, undefined, 'f16', false],
+  [[], undefined, undefined, 'auto', false],
 ])('%j reaches the engine', async (flags, chunkTokens, contextLength, kvCache, persistentDecode) => {
   const expected = { chunkTokens, contextLength, kvCache, persistentDecode };
   vi.mocked(loadModel).mockRejectedValue(asked);

@@ -3,7 +3,7 @@ import { TextGenerator } from '../../src/chat/text-generator';
 import type { LayerCheckReport } from '../../src/engine/layer-check';
 import { describePersistent } from '../../src/engine/persistent-decode';
 import { greedy, type SamplingOptions } from '../../src/engine/types';
-import type { KvCacheKind } from '../../src/format/kv-cache';
+import type { KvCacheChoice } from '../../src/format/kv-cache';
 import { loadModel } from '../load-model';
 import { chunkTokensOption, kvCacheOption, numberBetween, persistentOption, wholeNumber } from '../options';
 
@@ -20,7 +20,7 @@ interface GenerateFlags {
   readonly seed: number;
   readonly stop: readonly string[];
   readonly context?: number;
-  readonly kvCache: KvCacheKind;
+  readonly kvCache: KvCacheChoice;
   readonly chunkTokens?: number;
   readonly promptLookup: number;
   readonly checkLayer?: number;

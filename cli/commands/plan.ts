@@ -3,7 +3,7 @@ import { type Command, Option } from 'commander';
 import type { LlamaConfig } from '../../src/format/config';
 import { ConfigError, FormatError } from '../../src/format/errors';
 import { parseHfConfig } from '../../src/format/hf-config';
-import type { KvCacheKind } from '../../src/format/kv-cache';
+import type { KvCacheChoice } from '../../src/format/kv-cache';
 import { type MemoryPlan, planMemory } from '../../src/format/memory-plan';
 import {
   type ReconstructMode,
@@ -13,7 +13,7 @@ import {
 } from '../../src/format/scheme';
 import { type ModelShapeName, modelShapes } from '../../src/format/shapes';
 import { maxGroupSize, type WeightGrid } from '../../src/format/weight-grid';
-import { kvCacheOption, tableBitsOption, wholeNumber } from '../options';
+import { kvCacheOption, persistentOption, tableBitsOption, wholeNumber } from '../options';
 import { bytesText, print, table } from '../text';
 
 interface PlanFlags {
@@ -26,7 +26,8 @@ interface PlanFlags {
   readonly reconstruct: ReconstructMode;
   readonly embeddingBits: 8 | 16;
   readonly headBits: 8 | 16;
-  readonly kvCache: KvCacheKind;
+  readonly kvCache: KvCacheChoice;
+  readonly persistent: boolean;
   readonly chunk: number;
   readonly json?: boolean;
 }
@@ -55,6 +56,7 @@ export function register(program: Command): void {
     .addOption(tableBitsOption('embedding'))
     .addOption(tableBitsOption('head'))
     .addOption(kvCacheOption())
+    .addOption(persistentOption())
     .option('--chunk <tokens>', 'tokens of one prefill pass', wholeNumber(1), 256)
     .option('--json', 'print the plan as JSON')
     .action(runPlan);
@@ -74,6 +76,7 @@ async function runPlan(flags: PlanFlags): Promise<void> {
     embeddingBits: flags.embeddingBits,
     headBits: flags.headBits,
     kvCache: flags.kvCache,
+    persistentDecode: flags.persistent,
   });
   print(
     flags.json
@@ -117,7 +120,7 @@ function planText(shape: string, plan: MemoryPlan): string {
     return [name, bytesText(maxStorageBufferBindingSize), bytesText(maxBufferSize), fits ? 'yes' : 'no'];
   });
   return [
-    `${shape}, ${plan.scheme}${bits}, ${plan.contextLength} tokens of context (${plan.kvCache}), prefill in chunks of ${plan.chunkTokens}`,
+    `${shape}, ${plan.scheme}${bits}, ${plan.contextLength} tokens of context (${plan.kvCache} key-value cache), prefill in chunks of ${plan.chunkTokens}`,
     '',
     `download: ${files.shards} shards, ${files.tensors} tensors, ${bytesText(files.downloadBytes)} (${files.downloadBytes} bytes)`,
     `GPU memory: ${bytesText(plan.gpuBytes)} (${plan.gpuBytes} bytes)`,

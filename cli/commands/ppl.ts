@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { Evaluator } from '../../src/engine/evaluate';
-import type { KvCacheKind } from '../../src/format/kv-cache';
+import type { KvCacheChoice } from '../../src/format/kv-cache';
 import { loadModel } from '../load-model';
 import { kvCacheOption, wholeNumber } from '../options';
 import { progressBar } from '../progress';
@@ -10,7 +10,7 @@ interface PplFlags {
   readonly text: readonly string[];
   readonly window: number;
   readonly maxWindows?: number;
-  readonly kvCache: KvCacheKind;
+  readonly kvCache: KvCacheChoice;
   readonly json?: boolean;
 }
 
@@ -23,7 +23,7 @@ export function register(program: Command): void {
     .requiredOption('--text <file...>', 'UTF-8 text files, read one after the other')
     .option('--window <n>', 'tokens per window, BOS included', wholeNumber(2), 1024)
     .option('--max-windows <n>', 'stop after so many windows', wholeNumber(1))
-    .addOption(kvCacheOption())
+    .addOption(kvCacheOption('f16')) // not by length: figures of different windows are compared
     .option('--json', 'print {"ppl","tokens","windows","scheme","kvCache"}')
     .action(runPpl);
 }
@@ -61,8 +61,9 @@ async function runPpl(model: string, flags: PplFlags): Promise<void> {
     throw new Error(`${flags.text.join(', ')}: expected at least one token of text, found none`);
   const ppl = Math.exp(sum / tokens);
   if (!Number.isFinite(ppl)) throw new Error(`the perplexity is not finite (mean NLL ${sum / tokens})`);
+  const kvCache = engine.scratch.kvCacheKind;
   const line = flags.json
-    ? JSON.stringify({ ppl, tokens, windows, scheme, kvCache: flags.kvCache })
-    : `perplexity ${ppl.toFixed(4)} over ${tokens} tokens (${scheme})`;
+    ? JSON.stringify({ ppl, tokens, windows, scheme, kvCache })
+    : `perplexity ${ppl.toFixed(4)} over ${tokens} tokens (${scheme}, ${kvCache} key-value cache)`;
   process.stdout.write(`${line}\n`);
 }

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { KvCacheKind } from '../../src/format/kv-cache';
+import type { KvCacheChoice } from '../../src/format/kv-cache';
 import { createHttpServer } from '../http-server';
 import { createEngine } from '../node-engine';
 import { chunkTokensOption, kvCacheOption, persistentOption, wholeNumber } from '../options';
@@ -9,7 +9,7 @@ interface ServeFlags {
   readonly host: string;
   readonly port: number;
   readonly context?: number;
-  readonly kvCache: KvCacheKind;
+  readonly kvCache: KvCacheChoice;
   readonly persistent: boolean;
   readonly chunkTokens?: number;
   readonly apiKey?: string;
@@ -54,7 +54,9 @@ async function runServe(model: string, flags: ServeFlags): Promise<void> {
   });
   const address = server.address();
   const port = typeof address === 'object' && address ? address.port : flags.port;
-  print(`${info.name} (${info.scheme}, ${info.contextLength} tokens of context) on ${info.adapter}`);
+  print(
+    `${info.name} (${info.scheme}, ${info.contextLength} tokens of context, ${info.kvCache} key-value cache) on ${info.adapter}`,
+  );
   if (info.decoding) print(info.decoding);
   print(`http://${flags.host}:${port}/v1`);
   await new Promise<void>((resolve) => {

@@ -1,6 +1,6 @@
 /** The library's front door in a browser: a model in a worker, and `chat.completions` over it. */
 import type { LoadProgress, ModelInfo } from '../../workers/protocol';
-import type { KvCacheKind } from '../format/kv-cache';
+import type { KvCacheChoice } from '../format/kv-cache';
 import { type EngineRequest, textRequest } from './chat-request';
 import { EngineClient, type EngineClientOptions, WorkerDiedError } from './client';
 import { type ChatBackend, ChatCompletions } from './completions';
@@ -11,8 +11,11 @@ export interface CreateEngineOptions {
   readonly model: string;
   /** Tokens of context; the model's own maximum when left out. */
   readonly contextLength?: number;
-  /** How keys and values of past tokens are kept: `f16` (default), or codes of 8 or 4 bits in a half or a quarter of the memory. */
-  readonly kvCache?: KvCacheKind;
+  /**
+   * How keys and values of past tokens are kept: `f16`, or codes of 8 or 4 bits in a half or a quarter of the memory. Default `auto`: `f16` for
+   * short contexts, `int8` from 2,048 tokens on; `info.kvCache` says which.
+   */
+  readonly kvCache?: KvCacheChoice;
   /**
    * All layers of a decoded token in one dispatch, where the GPU can, the results are those of the ordinary kernels bit for bit, and
    * it is faster: `info.persistentDecode` says what came of it. Default false.

@@ -8,7 +8,7 @@ export { RemoteError } from '../../workers/protocol';
 export type { DraftStats } from '../engine/drafted-decode';
 export type { LayerCheckReport } from '../engine/layer-check';
 export type { FinishReason, ReplyStats, SamplingOptions } from '../engine/types';
-export type { KvCacheKind } from '../format/kv-cache';
+export type { KvCacheChoice, KvCacheKind } from '../format/kv-cache';
 export type { ActBits, SchemeName, WeightBits } from '../format/scheme';
 export type { AdapterSummary } from '../gpu/gpu';
 export { RequestError } from './chat-request';

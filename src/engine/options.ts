@@ -1,5 +1,5 @@
 /** What an engine is made with, checked and filled in. */
-import type { KvCacheKind } from '../format/kv-cache';
+import { chosenKvCache, type KvCacheChoice, type KvCacheKind } from '../format/kv-cache';
 import { chunkTokensFor } from '../format/memory-plan';
 import type { Gpu } from '../gpu/gpu';
 import type { PersistentTuning } from '../kernels/persistent-token';
@@ -14,8 +14,11 @@ export interface EngineOptions {
   readonly contextLength?: number;
   /** Prompt tokens of the largest prefill pass; what suits the device when left out. */
   readonly chunkTokens?: number;
-  /** How keys and values are kept: `int8` and `int4` take a half and a quarter of the memory of `f16`, the default. */
-  readonly kvCache?: KvCacheKind;
+  /**
+   * How keys and values are kept: `int8` and `int4` take a half and a quarter of the memory of `f16`. Default `auto`: by the length of
+   * the context, see {@link chosenKvCache}.
+   */
+  readonly kvCache?: KvCacheChoice;
   /**
    * Decode in one dispatch a token where the model's weights are packed ({@link WeightsLoader.create}), the GPU can, and the
    * results are those of the ordinary kernels; `Engine.persistent` says whether. Tuning is for tests and benchmarks.
@@ -47,7 +50,10 @@ export interface ResolvedOptions {
 
 /** @throws InvalidRequestError for a number out of range, and when a layer is to be checked behind a cache with codes */
 export function resolveOptions(gpu: Gpu, weights: ModelWeights, options: EngineOptions): ResolvedOptions {
-  const { kvCache = 'f16', promptLookup = 0, persistentDecode = false, tune = 'off' } = options;
+  const { promptLookup = 0, persistentDecode = false, tune = 'off' } = options;
+  const contextLength = options.contextLength ?? weights.layout.config.maxPositionEmbeddings;
+  const mustBeHalves = weights.checked !== null || persistentDecode !== false;
+  const kvCache = chosenKvCache(options.kvCache ?? 'auto', contextLength, mustBeHalves);
   if (weights.checked && kvCache !== 'f16') {
     throw new InvalidRequestError(`the layer check reads a KV cache of kind f16, got ${kvCache}`);
   }
@@ -62,7 +68,6 @@ export function resolveOptions(gpu: Gpu, weights: ModelWeights, options: EngineO
   ) {
     throw new InvalidRequestError(`chunkTokens: expected at least 1 token, got ${options.chunkTokens}`);
   }
-  const contextLength = options.contextLength ?? weights.layout.config.maxPositionEmbeddings;
   const { caps, device } = gpu;
   const most = caps.software ? firstPassTokens : chunkTokensFor(device.limits.maxStorageBufferBindingSize);
   return {

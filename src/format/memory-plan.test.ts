@@ -12,7 +12,12 @@ const llama7b = modelShapes['llama-2-7b'];
 const buffer = (plan: MemoryPlan, label: string) => plan.buffers.find((entry) => entry.label === label);
 
 describe('Llama-2-7B at 2048 tokens', () => {
-  const plan = planMemory({ config: llama7b, scheme: 'rtn-dynamic', contextLength: 2048 });
+  const plan = planMemory({
+    config: llama7b,
+    scheme: 'rtn-dynamic',
+    contextLength: 2048,
+    kvCache: 'f16',
+  });
 
   test('bytes by category, computed by hand', () => {
     // 4 D² + 3 D·F int4 weights a layer, a float32 scale per output row, two norms of D floats, one at the end
@@ -71,6 +76,22 @@ test.each([
   },
 );
 
+test('a cache by the length of its context: halves below 2048 tokens, codes of 8 bits from there on', () => {
+  const planOf = (contextLength: number, persistentDecode = false) =>
+    planMemory({ config: llama7b, scheme: 'mergequant', contextLength, persistentDecode });
+  expect(planOf(2047).kvCache).toBe('f16');
+  expect(planOf(2048).kvCache).toBe('int8');
+  expect(planOf(2048).bytesByCategory['kv-cache']).toBe(2 * 32 * 32 * 2048 * (128 + 4));
+  // the whole-token kernel reads halves, and exchanges floats through two halves of a buffer
+  const whole = planOf(2048, true);
+  expect(whole.kvCache).toBe('f16');
+  const layer = 12288 + 4096 + 4096 + 11008 + 4096 + 32 * 8 * 130;
+  expect(buffer(whole, 'crossing')!.totalBytes).toBe(4 * (96 + 2 * 32 * layer));
+  expect(whole.bytesByCategory.scratch - planOf(2048).bytesByCategory.scratch).toBe(
+    4 * (96 + 2 * 32 * layer),
+  );
+});
+
 test('merged norms add columns: 4160 inputs in place of 4096', () => {
   const plan = planMemory({ config: llama7b, scheme: 'mergequant', contextLength: 2048 });
   expect(buffer(plan, 'layers.*.qkv.weight')!.totalBytes).toBe((32 * 12288 * 4160) / 2);
@@ -96,7 +117,7 @@ test('segments carry no second index on the GPU, but do in the files', () => {
 
 test('grouped heads shrink the cache, a long context outgrows the default binding', () => {
   const config = { ...modelShapes['llama-3-8b'], maxPositionEmbeddings: 131072 };
-  const plan = planMemory({ config, scheme: 'mergequant', contextLength: 131072 });
+  const plan = planMemory({ config, scheme: 'mergequant', contextLength: 131072, kvCache: 'f16' });
   expect(buffer(plan, 'layers.*.keys')!.largestBytes).toBe(8 * 131072 * 128 * 2);
   expect(plan.largestBinding).toEqual({ label: 'layers.*.keys', bytes: 256 * MiB });
   expect(plan.limits.map(({ fits }) => fits)).toEqual([false, true, true]);

@@ -1,7 +1,7 @@
 /** What a model will take: files to download, bytes on the GPU by buffer, and the largest binding. */
 import type { LlamaConfig } from './config';
 import { FormatError } from './errors';
-import type { KvCacheKind } from './kv-cache';
+import { chosenKvCache, type KvCacheChoice, type KvCacheKind } from './kv-cache';
 import type { DenseDtype, QuantSpec } from './manifest';
 import {
   cacheBuffers,
@@ -36,8 +36,10 @@ export interface PlanOptions {
   /** Embedding and head as bytes with a scale a row; left out or 16: in `denseDtype`. */
   readonly embeddingBits?: 8 | 16;
   readonly headBits?: 8 | 16;
-  /** How keys and values are kept; default `f16`. */
-  readonly kvCache?: KvCacheKind;
+  /** How keys and values are kept; default `auto`. */
+  readonly kvCache?: KvCacheChoice;
+  /** Decoding in one dispatch a token is asked for, which takes a buffer of its own and reads halves alone. */
+  readonly persistentDecode?: boolean;
   /** Tokens of one prefill pass; default 256. */
   readonly chunkTokens?: number;
   /** Weights with more bytes than this are split by rows; default 128 MiB, what every WebGPU device binds. */
@@ -59,6 +61,7 @@ export interface MemoryPlan {
   readonly denseDtype: DenseDtype;
   readonly embeddingBits: 8 | undefined;
   readonly headBits: 8 | undefined;
+  /** The kind that was asked for or chosen. */
   readonly kvCache: KvCacheKind;
   readonly files: { readonly shards: number; readonly tensors: number; readonly downloadBytes: number };
   readonly buffers: readonly PlanBuffer[];
@@ -100,10 +103,11 @@ export const knownLimits: readonly DeviceLimits[] = [
 
 /** @throws FormatError if the context or the chunk has no sensible length */
 export function planMemory(options: PlanOptions): MemoryPlan {
-  const { config, scheme, contextLength, denseDtype = 'F16', kvCache = 'f16' } = options;
-  const { chunkTokens = defaultChunkTokens } = options;
+  const { config, scheme, contextLength, denseDtype = 'F16' } = options;
+  const { chunkTokens = defaultChunkTokens, persistentDecode = false } = options;
   checkLength('context length', contextLength, config.maxPositionEmbeddings);
   checkLength('chunk', chunkTokens, config.maxPositionEmbeddings);
+  const kvCache = chosenKvCache(options.kvCache ?? 'auto', contextLength, persistentDecode);
   const bindingBytes = options.bindingBytes ?? defaultBindingBytes;
   const quant = options.quant === undefined ? assumedQuant(options) : options.quant;
   const bits = (wanted: 8 | 16 | undefined) => (wanted === 8 ? wanted : undefined);
@@ -116,7 +120,7 @@ export function planMemory(options: PlanOptions): MemoryPlan {
   const buffers = [
     ...weights,
     ...cacheBuffers(config, contextLength, kvCache),
-    ...scratchBuffers(layout, contextLength, chunkTokens),
+    ...scratchBuffers(layout, contextLength, chunkTokens, persistentDecode),
   ];
   const largest = buffers.reduce((most, buffer) => (buffer.largestBytes > most.largestBytes ? buffer : most));
   return {

@@ -1,6 +1,7 @@
 /** The buffers that a model takes on the GPU, by kind: weights, KV cache, and what a pass works in. */
 import type { LlamaConfig } from './config';
-import { type KvCacheKind, kvCacheBytes, kvScalesBytes } from './kv-cache';
+import { exchangeWords } from './exchange-buffer';
+import { type KvCacheKind, kvCacheBytes, kvScalesBytes, pieceCount } from './kv-cache';
 import { dtypeBytes, linearInputs, type ModelLayout, qkvRows, type TensorSpec, tensorSpecs } from './tensors';
 
 export type PlanCategory = 'weights' | 'embeddings' | 'kv-cache' | 'scratch';
@@ -71,12 +72,16 @@ export function cacheBuffers(config: LlamaConfig, contextLength: number, kind: K
 /** Tokens up to which a prefill pass runs with vector products, which store gate and up: docs/LOG.md. */
 export const fewTokens = 24;
 
-/** What one pass over a chunk of T tokens works in. */
-export function scratchBuffers(layout: ModelLayout, contextLength: number, T: number): PlanBuffer[] {
+/** What one pass over a chunk of T tokens works in; and the exchange of the whole-token kernel where it is asked for. */
+export function scratchBuffers(
+  layout: ModelLayout,
+  contextLength: number,
+  T: number,
+  persistentDecode: boolean,
+): PlanBuffer[] {
   const { config } = layout;
   const { hiddenSize: D, intermediateSize: F, numHeads, headDim, vocabSize } = config;
   const fusesGate = layout.quant && !layout.quant.hadamard && !layout.quant.weightGrid;
-  const pieceKeys = headDim <= 64 && contextLength <= 1024 ? 64 : 256; // of one workgroup of decode's attention
   const words: Record<string, number> = {
     ids: T,
     x: T * D,
@@ -85,11 +90,15 @@ export function scratchBuffers(layout: ModelLayout, contextLength: number, T: nu
     gate_up: (fusesGate ? Math.min(T, fewTokens) : T) * 2 * F,
     q: (T * largestInputs(layout)) / 4, // 8-bit lanes
     qmeta: 2 * T,
-    partials: numHeads * Math.ceil(contextLength / pieceKeys) * (4 * Math.ceil(headDim / 4) + 4), // one token's
+    partials: numHeads * pieceCount({ contextLength, headDim }) * (4 * Math.ceil(headDim / 4) + 4), // one token's
     rope: contextLength * headDim,
     last_normed: D,
     logits: vocabSize,
   };
+  if (persistentDecode) {
+    const downBlock = layout.quant?.hadamard?.downBlock ?? null;
+    words.crossing = exchangeWords({ config, contextLength, downBlock });
+  }
   return Object.entries(words).map(([label, count]) => {
     const bytes = bufferBytes(4 * count);
     return { label, category: 'scratch', count: 1, largestBytes: bytes, totalBytes: bytes };

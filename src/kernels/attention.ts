@@ -6,7 +6,10 @@ import maximum from '../../shaders/attention_maximum.wgsl?raw';
 import maximumInSubgroups from '../../shaders/attention_maximum_sg.wgsl?raw';
 import piece from '../../shaders/attention_piece.wgsl?raw';
 import tiledSource from '../../shaders/attention_tiled.wgsl?raw';
-import { type KvCacheKind, kvRowBytes } from '../format/kv-cache';
+import { type KvCacheKind, kvRowBytes, pieceCount, pieceKeys } from '../format/kv-cache';
+
+export { pieceCount, pieceKeys } from '../format/kv-cache';
+
 import { type KvCacheArgs, kvCacheSources, kvScaleBindings } from './kv-cache';
 import { type KernelContext, makeOp, type Op, type OpSpec, requireShape } from './op';
 
@@ -24,14 +27,6 @@ export interface AttentionArgs extends KvCacheArgs {
 export interface AttentionSplitArgs extends AttentionArgs {
   /** Scratch of at least {@link attentionPartialsBytes} for the pass's T. */
   readonly partials: GPUBuffer; // [T, H, pieces, partialElems(Dh)] f32
-}
-
-/**
- * Keys of one piece (the unit in which the softmax is joined) and lanes of a workgroup. Small models get small ones: a
- * short context leaves fewer lanes idle, and a software adapter compiles them four times faster.
- */
-export function pieceKeys(contextLength: number, headDim: number): number {
-  return headDim <= 64 && contextLength <= 1024 ? 64 : 256;
 }
 
 /** Loads in flight of a lane of an attention workgroup: hides memory's latency on a GPU, idles on a software adapter. */
@@ -56,14 +51,6 @@ export function withPiece(
   const inSubgroups = subgroups && !software;
   const parts = [...before, join, inSubgroups ? maximumInSubgroups : maximum, piece, kernel];
   return { source: parts.join('\n'), enables: inSubgroups ? ['subgroups'] : [] };
-}
-
-/** Pieces that the context is cut into; with one there is nothing to split. */
-export function pieceCount({
-  contextLength,
-  headDim,
-}: Pick<AttentionArgs, 'contextLength' | 'headDim'>): number {
-  return Math.ceil(contextLength / pieceKeys(contextLength, headDim));
 }
 
 /** Floats of one piece's partial result: o[Dh], maximum and sum, from one 16-byte boundary to the next. */

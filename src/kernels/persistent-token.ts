@@ -12,8 +12,8 @@ import ropeSource from '../../shaders/rope.wgsl?raw';
 import siluSource from '../../shaders/silu.wgsl?raw';
 import dotSource from '../../shaders/w4_dot.wgsl?raw';
 import type { LlamaConfig } from '../format/config';
+import { type ExchangeShape, exchangeLayout, exchangeWords, halvesAt } from '../format/exchange-buffer';
 import { type ActBits, qMax } from '../format/scheme';
-import { qkvRows } from '../format/tensors';
 import type { Gpu } from '../gpu/gpu';
 import { pieceCount, pieceKeys } from './attention';
 import { type KernelContext, makeOp, type Op, requireShape } from './op';
@@ -77,33 +77,17 @@ export interface PersistentTokenArgs {
   readonly tuning?: PersistentTuning;
 }
 
-/** Word of `crossing` that is not 0 once a reader has given up, and where its two halves start. */
+/** Word of `crossing` that is not 0 once a reader has given up. */
 export const stoppedWord = 0;
-const halvesAt = 96;
 /** What a float that is not there yet looks like. */
 const missing = 0x7fc0dead;
 
-/** Where in `crossing` lies what, in words; in a layer from its start. */
-function crossingLayout({ config, contextLength, downBlock }: CrossingShape) {
-  const { hiddenSize: D, intermediateSize: F, numHeads, headDim } = config;
-  const line = (words: number) => Math.ceil(words / 32) * 32;
-  const attendedAt = line(qkvRows(config));
-  const middleAt = attendedAt + line(numHeads * headDim);
-  const activatedAt = middleAt + line(D);
-  const rotatedAt = activatedAt + line(F);
-  const outAt = downBlock === null ? rotatedAt : rotatedAt + line(F);
-  const partialsAt = outAt + line(D);
-  const layerWords = partialsAt + line(numHeads * pieceCount({ contextLength, headDim }) * (headDim + 2));
-  const halfWords = config.numLayers * layerWords;
-  return { halfWords, layerWords, attendedAt, middleAt, activatedAt, rotatedAt, outAt, partialsAt };
-}
-
 /** What the size of `crossing` depends on. */
-export type CrossingShape = Pick<PersistentTokenArgs, 'config' | 'contextLength' | 'downBlock'>;
+export type CrossingShape = ExchangeShape;
 
 /** What {@link persistentToken} wants in `crossing` before its first dispatch, and to start anew once a reader gave up. */
 export function freshCrossing(shape: CrossingShape): Uint32Array<ArrayBuffer> {
-  return new Uint32Array(halvesAt + 2 * crossingLayout(shape).halfWords).fill(missing, halvesAt);
+  return new Uint32Array(exchangeWords(shape)).fill(missing, halvesAt);
 }
 
 function defaultThreads(gpu: Gpu): number {
@@ -159,7 +143,7 @@ export async function persistentToken(context: KernelContext, args: PersistentTo
     qMax: { f32: qMax(args.actBits) },
     ...{ block: downBlock ?? 1, blockScale: { f32: 1 / Math.sqrt(downBlock ?? 1) } },
     ...{ pieces: pieceCount({ contextLength, headDim: Dh }), spinLimit: tuning.spinLimit ?? 2 ** 18 },
-    ...crossingLayout(args),
+    ...exchangeLayout(args),
   });
   const table = context.arena.upload('persistent_token.sites', siteTable(args), {
     category: 'uniforms',

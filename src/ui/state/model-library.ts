@@ -1,11 +1,11 @@
 /** What the model manager shows: every model this page knows of, what it takes, and whether it is on this device. */
 import { computed, signal } from '@preact/signals';
-import type { KvCacheKind } from '../../format/kv-cache';
+import type { KvCacheChoice } from '../../format/kv-cache';
 import type { Manifest } from '../../format/manifest';
 import { chunkTokensFor, planMemory } from '../../format/memory-plan';
 import { parseManifestText } from '../../storage/manifest-text';
 import { catalog, deleteStored, otherModels, refreshStored, storedModels } from './model';
-import { addedUrls, kvCache, lastModelUrl } from './preferences';
+import { addedUrls, kvCache, lastModelUrl, persistentDecode } from './preferences';
 
 /** Sizes that this browser lets the GPU bind at once. */
 export interface GpuLimits {
@@ -44,7 +44,10 @@ const manifests = signal<ReadonlyMap<string, Manifest | string>>(new Map());
 /** By address; a string is why the manifest cannot be read. */
 export const fits = computed<ReadonlyMap<string, ModelFit | string>>(() => {
   const entries = [...manifests.value].map(([url, manifest]) => {
-    const fit = typeof manifest === 'string' ? manifest : fitOf(manifest, gpuLimits.value, kvCache.value);
+    const fit =
+      typeof manifest === 'string'
+        ? manifest
+        : fitOf(manifest, gpuLimits.value, kvCache.value, persistentDecode.value);
     return [url, fit] as const;
   });
   return new Map(entries);
@@ -122,7 +125,12 @@ async function readManifest(url: string): Promise<void> {
 }
 
 /** Holds a model against `limits`, with its weights split as the engine splits them. */
-function fitOf(manifest: Manifest, limits: GpuLimits | null, cache: KvCacheKind): ModelFit {
+function fitOf(
+  manifest: Manifest,
+  limits: GpuLimits | null,
+  cache: KvCacheChoice,
+  persistent: boolean,
+): ModelFit {
   const { config, scheme, quant } = manifest;
   const contextLength = config.maxPositionEmbeddings;
   const mostBytes = limits && Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize);
@@ -130,6 +138,7 @@ function fitOf(manifest: Manifest, limits: GpuLimits | null, cache: KvCacheKind)
     ...manifest,
     contextLength,
     kvCache: cache,
+    persistentDecode: persistent,
     chunkTokens: Math.min(chunkTokensFor(mostBytes ?? 0), contextLength),
     ...(mostBytes ? { bindingBytes: mostBytes } : {}),
   });

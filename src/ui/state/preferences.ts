@@ -1,7 +1,7 @@
 /** What one visit leaves for the next, apart from conversations and models: a few words in localStorage. */
 import { effect, type Signal, signal } from '@preact/signals';
 import * as v from 'valibot';
-import { kvCacheKinds } from '../../format/kv-cache';
+import { kvCacheChoices } from '../../format/kv-cache';
 import { overridesSchema } from './chat-records';
 import type { Overrides } from './settings';
 
@@ -51,7 +51,7 @@ export const lastSettings = kept<Overrides>('settings', overridesSchema, {});
 export const lastModelUrl = kept('model', v.string(), '');
 
 /** How the models that this page loads keep keys and values of past tokens. */
-export const kvCache = kept('kv-cache', v.picklist(kvCacheKinds), 'f16');
+export const kvCache = kept('kv-cache', v.picklist(kvCacheChoices), 'auto');
 
 /** Whether the models that this page loads try to decode in one dispatch a token. */
 export const persistentDecode = kept('persistent-decode', v.boolean(), false);
