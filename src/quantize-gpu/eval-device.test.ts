@@ -36,12 +36,20 @@ test.each([
   const measure = async (own: { device?: GpuLayerDevice }) => {
     const run = await EvalRun.create({ ...shared, ...own });
     try {
-      return await run.row({ label, options: { scheme: 'mergequant', sequence: 48, ...options } }, 1);
+      const row = await run.row({ label, options: { scheme: 'mergequant', sequence: 48, ...options } }, 1);
+      return { ...row, float: run.float() };
     } finally {
       await run.close();
     }
   };
   const [host, gpu] = [await measure({}), await measure({ device })];
+  // float32 sums of at most 172 products in another order, two layers
+  expect(Math.abs(gpu.float.ppl / host.float.ppl - 1)).toBeLessThan(1e-5);
+  for (const [layer, ratios] of host.float.outlierRatios.entries()) {
+    for (const site of ['attn', 'o', 'mlp', 'down'] as const) {
+      expect(Math.abs(gpu.float.outlierRatios[layer]![site] / ratios[site] - 1)).toBeLessThan(1e-4);
+    }
+  }
   // integers on a rounding boundary may fall to either side, and what is behind them follows: the sizes agree, not the bits
   expect(Math.abs(gpu.ppl / host.ppl - 1)).toBeLessThan(0.01);
   expect(Math.abs(gpu.kl / host.kl - 1)).toBeLessThan(0.2);

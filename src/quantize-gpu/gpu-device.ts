@@ -5,6 +5,7 @@ import { NotPositiveDefiniteError } from '../quantize/cholesky';
 import { GptqInputError, type GptqOptions, gptqRound } from '../quantize/gptq';
 import type { LayerCalibratorOptions } from '../quantize/layer-calibrator';
 import type { Calibrator, ClipSearch, LayerDevice } from '../quantize/layer-device';
+import type { Head, LogitScorer } from '../quantize/logit-scores';
 import { type Matrix, matrix } from '../quantize/matrix';
 import type { WeightSource } from '../quantize/rotate';
 import type { QuantizedMatrix, WeightQuantizer } from '../quantize/rtn';
@@ -13,6 +14,7 @@ import { gptqRoundGpu } from './gptq-gpu';
 import { GpuCalibrator } from './gpu-calibrator';
 import { GpuClipSearch } from './gpu-clip';
 import { type Grams, gramsOf } from './gpu-problem';
+import { gpuScorer } from './gpu-scorer';
 import { GpuWork } from './gpu-work';
 import { WeightCache } from './weight-cache';
 
@@ -71,6 +73,10 @@ export class GpuLayerDevice implements LayerDevice {
   ): Promise<Calibrator> {
     const { work, options: own } = this;
     return GpuCalibrator.create(work, this.#cache, checkpoint, set, options, own.residentBytes, this.#watch);
+  }
+
+  async scorer(own: Head, reference: Head): Promise<LogitScorer> {
+    return gpuScorer(this.work, own, reference);
   }
 
   /** On the GPU; on the host, with the same Gram matrices, what float32 or its kernels cannot do. */

@@ -5,6 +5,7 @@ import { expectClose, expectEqualInts, normals } from '../kernels/testing';
 import { clipChannels, clipLosses, clipTensor, clipTokens } from '../quantize/clip';
 import { attention, rmsNorm, ropeTable } from '../quantize/forward';
 import { roundedTokens } from '../quantize/linear-problem';
+import { scorePosition } from '../quantize/logit-scores';
 import { type Matrix, matrix } from '../quantize/matrix';
 import { siteIntegers, tokenIntegers } from '../quantize/migrate';
 import { dequantize } from '../quantize/rtn';
@@ -12,6 +13,7 @@ import { tinyConfig } from '../quantize/testing';
 import { attend, rmsNormRows } from './block-steps';
 import { columnMap, columnMax, expandCodes, mapColumns, roundTokens, sumSquares } from './elementwise';
 import { GpuClipSearch } from './gpu-clip';
+import { scoreLogits } from './gpu-scorer';
 import { GpuWork } from './gpu-work';
 import { WeightCache } from './weight-cache';
 
@@ -142,4 +144,27 @@ test('clip searches choose what the host chooses', async () => {
   }
   expectEqualInts([await search.tokens(inputs)], [await clipTokens(inputs)]);
   expectEqualInts([await search.tensor(inputs)], [await clipTensor(inputs)]);
+});
+
+test('scores of logits: first of equal largest, strong logits, a single position', async () => {
+  for (const [T, V] of [
+    [1, 1],
+    [3, 5],
+    [40, 301],
+  ] as const) {
+    const [own, reference] = [random(T, V, 1), random(T, V, 2)];
+    own.data.forEach((value, i) => {
+      own.data[i] = i % 3 === 0 ? 2 : 30 * value; // ties, and far from the others
+    });
+    const next = Uint32Array.from({ length: T }, (_, t) => (7 * t) % V);
+    const actual = await scoreLogits(work, uploaded(own).buffer, uploaded(reference).buffer, next, V);
+    for (let t = 0; t < T; t++) {
+      const row = ({ data }: Matrix) => data.subarray(t * V, (t + 1) * V);
+      const { nll, kl, same } = scorePosition(row(own), row(reference), next[t]!);
+      // logits below 128, so each difference of two is within 2^-17; exp, log and sums of 301 terms stay within as much again
+      expect(Math.abs(actual[3 * t]! - nll)).toBeLessThan(1e-4);
+      expect(Math.abs(actual[3 * t + 1]! - kl)).toBeLessThan(1e-4 * Math.max(1, kl));
+      expect(actual[3 * t + 2]).toBe(same);
+    }
+  }
 });

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Checkpoint } from './checkpoint';
 import { ConcentratedCheckpoint, energyAxes } from './concentrate';
-import { floatReference } from './evaluate';
+import { floatReference } from './float-reference';
 import { rmsNorm } from './forward';
 import { type Matrix, matrix } from './matrix';
 import { principalAxes } from './products';

@@ -6,6 +6,7 @@ import type { GptqOptions } from './gptq';
 import type { LayerWeights } from './layer';
 import type { LayerCalibratorOptions } from './layer-calibrator';
 import type { BlockStream } from './layer-compensator';
+import type { Head, LogitScorer } from './logit-scores';
 import type { Matrix } from './matrix';
 import type { QuantizedWalk } from './quantize-layer';
 import type { WeightSource } from './rotate';
@@ -48,6 +49,8 @@ export interface LayerDevice {
     set: CalibrationSet,
     options: LayerCalibratorOptions,
   ): Promise<Calibrator>;
+  /** Logits and what is summed over them, of test windows. `reference` may be `own`. */
+  scorer(own: Head, reference: Head): Promise<LogitScorer>;
 }
 
 /** Rows were kept on a device and asked for on the host. */

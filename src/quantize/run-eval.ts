@@ -6,10 +6,12 @@ import { CalibrationDataError, type CalibrationSet } from './calibration-data';
 import { Checkpoint } from './checkpoint';
 import { ConcentratedCheckpoint, energyAxes } from './concentrate';
 import type { EvalRow, Injection } from './eval-suites';
-import { floatReference, type Loss, measureMethod, type Reference, scoreHidden } from './evaluate';
+import { type Loss, measureMethod } from './evaluate';
 import { PrefixError, PrefixedCheckpoint, sharedPrefix } from './float-prefix';
+import { floatReference, type Reference } from './float-reference';
 import { InjectedCheckpoint } from './inject';
 import type { LayerDevice } from './layer-device';
+import { scoreHidden } from './logit-scores';
 import type { Matrix } from './matrix';
 import { parseTokenizer, readCalibration, readTokenizerFiles } from './prepare-inputs';
 import { checkOptions, methodOf, type PrepareOptions, prepareDefaults } from './prepare-options';
@@ -98,7 +100,8 @@ export class EvalRun {
     const checkpoint = await Checkpoint.open(options.checkpoint);
     const tokenizer = parseTokenizer(await readTokenizerFiles(options.checkpoint));
     const windows = await readWindows(tokenizer, options);
-    return new EvalRun(checkpoint, tokenizer, windows, await floatReference(checkpoint, windows), options);
+    const reference = await floatReference(checkpoint, windows, null, options.device);
+    return new EvalRun(checkpoint, tokenizer, windows, reference, options);
   }
 
   float(): FloatResult {
@@ -152,8 +155,13 @@ export class EvalRun {
 
   /** The changed checkpoint must be the same model: one window is run, which also gives the layers' outputs in its basis. */
   async #changedReference(source: WeightSource, method: Method, label: string): Promise<Reference> {
-    const own = await floatReference(source, this.windows.slice(0, 1), method.hadamard);
-    const { ppl: expected } = await scoreHidden(this.checkpoint, this.#first(), this.#first().hidden);
+    const own = await floatReference(source, this.windows.slice(0, 1), method.hadamard, this.options.device);
+    const { ppl: expected } = await scoreHidden(
+      this.checkpoint,
+      this.#first(),
+      this.#first().hidden,
+      this.options.device,
+    );
     if (!(Math.abs(own.ppl / expected - 1) < 1e-3)) {
       throw new Error(
         `${label}: expected the float model's perplexity ${expected} on the first window, found ${own.ppl}`,
