@@ -258,6 +258,24 @@ test('a full context ends a reply with that reason, and a prompt that does not f
   expect((await tested.ask(question, 4)).tokenIds).toEqual(reference.slice(0, 4));
 });
 
+test('what is refused by its manifest or the GPU’s limits takes nothing away: the loaded one answers', async () => {
+  const limits = { maxBufferSize: 2 ** 28, maxStorageBufferBindingSize: 2 ** 28 };
+  const shrinking = gpuWith(gpu, (device) => Object.defineProperty(device, 'limits', { value: limits }));
+  const tested = await start(shrinking, { maxPositionEmbeddings: 65_536 });
+  await tested.load({ contextLength: 256 });
+  const phases: string[] = [];
+  const onProgress = ({ phase }: LoadProgress) => phases.push(phase);
+  tested.server.always.set('manifest.json', { kind: 'web-page' });
+  const elsewhere = { url: tested.server.url.replace('tiny', 'elsewhere') }; // nothing of it is stored
+  await expect(tested.host.load(elsewhere, onProgress)).rejects.toThrow(
+    /the server answered with a web page/,
+  );
+  Object.assign(limits, { maxBufferSize: 2 ** 16, maxStorageBufferBindingSize: 2 ** 16 });
+  await expect(tested.load({ onProgress })).rejects.toMatchObject({ name: 'ModelTooLargeError' });
+  expect(phases).toEqual(['manifest', 'manifest']);
+  expect((await tested.ask(question, 4)).tokenIds).toEqual(reference.slice(0, 4));
+});
+
 test('a network that fails half-way is told by file, and the next load goes on from there', async () => {
   const tested = await start(shared);
   const last = tested.artifact.manifest.shards.at(-1)!.name;

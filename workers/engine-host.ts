@@ -69,19 +69,23 @@ export class EngineHost {
     return { available: true, adapter: { vendor, architecture, device, description } };
   }
 
-  /** @throws what storage, tokenizer, model and engine throw; AbortError when cancelled */
+  /**
+   * A model whose manifest cannot be read, or that exceeds the GPU's limits, is refused in the phase `manifest`: the present one stays.
+   * @throws what storage, tokenizer, model and engine throw; AbortError when cancelled
+   */
   async load(request: LoadRequest, onProgress: (progress: LoadProgress) => void): Promise<ModelInfo> {
     await this.#stopRunning();
     return this.#run(async (signal) => {
       this.#pause = new PauseGate();
       onProgress({ phase: 'manifest', doneBytes: 0, totalBytes: 0 });
       const artifact = await openArtifact(request.url, this.#environment.storage, signal);
-      this.#unloadModel();
       let session = await this.#openSession();
       const contextLength = request.contextLength ?? artifact.manifest.config.maxPositionEmbeddings;
       const { kvCache = 'auto', persistentDecode = false, checkLayer = null } = request;
       const wanted = { contextLength, kvCache, persistentDecode, checkLayer };
       checkLimits(artifact.manifest, wanted, session.gpu.device.limits);
+      signal.throwIfAborted();
+      this.#unloadModel();
       onProgress({ phase: 'self-test', doneBytes: 0, totalBytes: 0 });
       const checked = await this.#checkGpu(session, artifact, wanted);
       session = checked.session;

@@ -34,7 +34,7 @@ export interface LoadRequest {
   readonly checkLayer?: number;
 }
 
-/** How far a loading model is. Bytes are of the present phase, where it counts any. */
+/** How far a loading model is. Bytes are of the present phase, where it counts any. Until `manifest` ends the model before stays. */
 export interface LoadProgress {
   readonly phase: 'manifest' | ArtifactProgress['phase'] | 'compile' | 'self-test';
   readonly doneBytes: number;

@@ -72,7 +72,7 @@ export function App() {
       {sidebarOpen.value && <Sidebar onOpened={focusComposer} />}
       <main class="chat">
         {state.kind === 'loading' && <LoadProgressBar progress={state.progress} />}
-        {state.kind === 'failed' && <LoadError message={state.message} />}
+        <LoadError />
         {empty ? (
           <Welcome
             onPick={(text) => {

@@ -21,7 +21,7 @@ export function ModelManager({ onClose }: { readonly onClose: () => void }) {
         <IconButton icon="close" label="Close the models" onClick={onClose} />
       </div>
       {state.kind === 'loading' && <LoadProgressBar progress={state.progress} />}
-      {state.kind === 'failed' && <LoadError message={state.message} />}
+      <LoadError />
       <ul class="model-list" data-testid="model-list">
         {libraryModels.value.map((model) => (
           <ModelRow key={model.url} model={model} />

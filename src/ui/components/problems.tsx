@@ -1,5 +1,5 @@
 import type { GpuReport } from '../../../workers/protocol';
-import { loadSelected, modelState, statusText } from '../state/model';
+import { dismissRefusal, loadedModel, loadProblem, loadSelected, statusText } from '../state/model';
 
 type Unavailability = Extract<GpuReport, { available: false }>;
 
@@ -46,13 +46,15 @@ const explanations: Readonly<Record<Unavailability['reason'], { title: string; w
     },
   };
 
-/** Why there is no model to chat with, and where a shorter context may help, a way to load it with one. */
-export function LoadError({ message }: { readonly message: string }) {
-  const state = modelState.value;
-  const shorterContext = state.kind === 'failed' ? state.shorterContext : null;
+/** Why a model was not loaded, what there is instead, and where a shorter context may help, a way to load it with one. */
+export function LoadError() {
+  const problem = loadProblem.value;
+  if (problem === null) return null;
+  const { message, shorterContext } = problem;
+  const stays = loadedModel.value;
   return (
     <div class="notice notice-error" role="alert" data-testid="error">
-      <strong>No model is loaded.</strong>
+      <strong>{stays ? `${stays.name} stays loaded.` : 'No model is loaded.'}</strong>
       <br />
       {message}
       {shorterContext !== null && (
@@ -63,6 +65,11 @@ export function LoadError({ message }: { readonly message: string }) {
           onClick={() => loadSelected(shorterContext)}
         >
           Load with a context of {shorterContext} tokens
+        </button>
+      )}
+      {stays && (
+        <button type="button" class="button small" data-testid="dismiss" onClick={dismissRefusal}>
+          Dismiss
         </button>
       )}
     </div>

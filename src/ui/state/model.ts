@@ -15,13 +15,16 @@ export type ModelState =
   | { readonly kind: 'unavailable'; readonly report: Extract<GpuReport, { available: false }> }
   | { readonly kind: 'idle' }
   | { readonly kind: 'loading'; readonly progress: LoadProgress }
-  | { readonly kind: 'ready'; readonly info: ModelInfo }
-  | {
-      readonly kind: 'failed';
-      readonly message: string;
-      /** A context that may fit where the one asked for did not; null otherwise. */
-      readonly shorterContext: number | null;
-    };
+  /** `refused`: why another model was not taken in its place. */
+  | { readonly kind: 'ready'; readonly info: ModelInfo; readonly refused: LoadProblem | null }
+  | { readonly kind: 'failed'; readonly problem: LoadProblem };
+
+/** Why a model was not loaded. */
+export interface LoadProblem {
+  readonly message: string;
+  /** A context that may fit where the one asked for did not; null otherwise. */
+  readonly shorterContext: number | null;
+}
 
 /** The choice in the model list that stands for an address typed by hand. */
 export const byUrl = 'url';
@@ -36,6 +39,12 @@ export const typedUrl = signal('');
 export const storedModels = signal<readonly StoredModelInfo[]>([]);
 
 export const loadedModel = computed(() => (modelState.value.kind === 'ready' ? modelState.value.info : null));
+/** What the page has to say about the last load; null when it went well. */
+export const loadProblem = computed(() => {
+  const state = modelState.value;
+  if (state.kind === 'failed') return state.problem;
+  return state.kind === 'ready' ? state.refused : null;
+});
 /** The loaded model comes with the page: what the page says about the demo is true of it. */
 export const isDemo = computed(
   () => loadedModel.value === null || catalog.value.some(({ url }) => url === loadedModel.value?.url),
@@ -103,6 +112,9 @@ export function progressText({ phase, doneBytes, totalBytes }: LoadProgress): st
 /** Counts loads: what an overtaken one reports is ignored. */
 let loadNumber = 0;
 
+/** The model that the worker holds on to until it has read the next one's manifest. */
+let held: ModelInfo | null = null;
+
 /** Checks for WebGPU, reads the catalog and loads the model of the last visit, or else the catalog's first. */
 export async function start(): Promise<void> {
   try {
@@ -149,6 +161,7 @@ export async function loadSelected(contextLength?: number): Promise<void> {
   const current = () => number === loadNumber;
   const url = selectedUrl.value;
   const rate = new LoadRate();
+  held = loadedModel.value ?? held;
   batch(() => {
     presentUrl.value = url;
     loadBytesPerSecond.value = null;
@@ -160,6 +173,7 @@ export async function loadSelected(contextLength?: number): Promise<void> {
     const request = { url, ...preferred, ...(contextLength ? { contextLength } : {}) };
     const info = await client.load(request, (progress) => {
       if (!current() || modelState.value.kind !== 'loading') return;
+      if (progress.phase !== 'manifest') held = null;
       noteSpace(progress);
       batch(() => {
         modelState.value = { kind: 'loading', progress };
@@ -170,14 +184,16 @@ export async function loadSelected(contextLength?: number): Promise<void> {
     });
     if (!current()) return;
     batch(() => {
-      modelState.value = { kind: 'ready', info };
+      modelState.value = { kind: 'ready', info, refused: null };
       recommend(info.samplingDefaults);
     });
     await Promise.all([askToPersist(), refreshStored()]);
     rememberLoaded(info.url);
   } catch (error) {
     if (!current()) return;
-    if (error instanceof Error && error.name === 'AbortError') leave({ kind: 'idle' });
+    const cancelled = error instanceof Error && error.name === 'AbortError';
+    if (held) stay(held, cancelled ? null : problemOf(error));
+    else if (cancelled) leave({ kind: 'idle' });
     else fail(error);
   }
 }
@@ -217,11 +233,28 @@ export async function deleteStored(url: string): Promise<void> {
   if (selectedId.value === url) selectedId.value = catalog.value[0]?.id ?? byUrl;
 }
 
-/** Any state but `ready` takes the model away: after a failure it is gone from the GPU. */
-function fail(error: unknown): void {
+function problemOf(error: unknown): LoadProblem {
   const message = error instanceof Error ? error.message : String(error);
   const words = message.charAt(0).toUpperCase() + message.slice(1);
-  leave({ kind: 'failed', message: words, shorterContext: suggestedContext(error) });
+  return { message: words, shorterContext: suggestedContext(error) };
+}
+
+/** Goes on with the model that was there before. */
+function stay(info: ModelInfo, refused: LoadProblem | null): void {
+  batch(() => {
+    presentUrl.value = info.url;
+    modelState.value = { kind: 'ready', info, refused };
+  });
+}
+
+/** Has read why another model was refused. */
+export function dismissRefusal(): void {
+  if (loadedModel.value) stay(loadedModel.value, null);
+}
+
+/** Any state but `ready` takes the model away: after a failure it is gone from the GPU. */
+function fail(error: unknown): void {
+  leave({ kind: 'failed', problem: problemOf(error) });
 }
 
 /** A GPU or worker that failed under a loaded model: the model is loaded again, once, from what is stored. */
@@ -235,6 +268,7 @@ function recover(error: Error): void {
 }
 
 function leave(state: ModelState): void {
+  held = null;
   batch(() => {
     presentUrl.value = '';
     modelState.value = state;
