@@ -24,18 +24,21 @@ export class WeightBuffers {
   /** Parts of few large buffers for the layers' tensors, where the model is packed. */
   readonly #slices = new Map<string, BufferSlice>();
 
-  /**
-   * @param isPacked puts the layers' tensors into few large buffers
-   * @throws GpuMemoryError when one row alone is over the device's limits
-   */
   constructor(
     readonly gpu: Gpu,
     readonly layout: ModelLayout,
-    isPacked: boolean,
   ) {
     this.arena = new BufferArena(gpu.device);
+  }
+
+  /**
+   * Makes all buffers.
+   * @param isPacked puts the layers' tensors into few large ones
+   * @throws GpuMemoryError when one row alone is over the device's limits
+   */
+  allocate(isPacked: boolean): void {
     if (isPacked) this.#pack();
-    for (const spec of tensorSpecs(layout)) {
+    for (const spec of tensorSpecs(this.layout)) {
       if (!isGather(spec.name)) this.places.set(spec.name, this.#allocate(spec));
     }
   }

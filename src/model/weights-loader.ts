@@ -38,7 +38,15 @@ export class WeightsLoader {
   ): WeightsLoader {
     const checked = checkLayer === null ? null : new LayerTensors(layout, checkLayer);
     gpu.device.pushErrorScope('out-of-memory');
-    return new WeightsLoader(gpu.device, new WeightBuffers(gpu, layout, isPacked), checked);
+    const buffers = new WeightBuffers(gpu, layout);
+    const loader = new WeightsLoader(gpu.device, buffers, checked);
+    try {
+      buffers.allocate(isPacked);
+    } catch (error) {
+      loader.destroy();
+      throw error;
+    }
+    return loader;
   }
 
   /** Uploads one stored tensor. @throws WeightsError naming the tensor, what was expected and what came */
