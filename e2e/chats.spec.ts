@@ -60,19 +60,31 @@ test('chats are kept, named, found, and deleted', async ({ page }) => {
   await expect(page.getByTestId('chat-item')).toHaveCount(0);
 });
 
-test('settings belong to a chat and are kept', async ({ page }) => {
+test('settings belong to a chat; a reload in the middle of a reply keeps them and what was written', async ({
+  page,
+}) => {
   await openPage(page);
   await setNumber(page, 'maxTokens', 1);
   await setNumber(page, 'seed', 7);
   await ask(page, 'One');
   await page.getByTestId('new-chat').click();
   await setNumber(page, 'seed', 8);
-  await ask(page, 'Two');
+  await setNumber(page, 'temperature', 0);
+  await setNumber(page, 'frequencyPenalty', -2); // such a reply goes on to its limit
+  await setNumber(page, 'maxTokens', 600);
+  await page.getByTestId('composer').fill('Tell me a story about trains');
+  await page.getByTestId('composer').press('Enter');
+  const written = page.getByTestId('message-assistant');
+  await expect(written).toHaveText(/.{20}/);
+  await page.waitForTimeout(1000); // a reply being written is stored so often
   await page.reload();
   await page.getByTestId('settings-toggle').click();
   await expect(page.getByTestId('setting-seed')).toHaveValue('8'); // a new chat begins with the last settings
   await page.getByRole('button', { name: 'One', exact: true }).click();
   await expect(page.getByTestId('setting-seed')).toHaveValue('7');
+  await page.getByRole('button', { name: 'Tell me a story about trains', exact: true }).click();
+  await expect(written).toHaveText(/.{20}/);
+  await expect(page.getByTestId('notice')).toHaveText('Stopped.');
 });
 
 test('a reply can be asked for again, and a message said differently', async ({ page }) => {

@@ -61,6 +61,9 @@ export function newChat(): void {
   openNewChat();
 }
 
+/** Between two times that a reply being written is stored: a reload or a crash loses no more than this. */
+const keepEveryMs = 1000;
+
 async function answer(user: string, before: readonly Exchange[]): Promise<void> {
   const chat = activeChat.value;
   const messages = [...history(before), { role: 'user' as const, content: user }];
@@ -72,9 +75,15 @@ async function answer(user: string, before: readonly Exchange[]): Promise<void> 
   const { maxTokens } = settings.value;
   const sampling = samplingOf(settings.value);
   keepChat(chat);
+  let keptMs = performance.now();
   try {
     const done = await client.chat({ messages, sampling, maxTokens }, (delta) => {
-      if (reply.value.state === 'writing') reply.value = { ...reply.value, text: reply.value.text + delta };
+      if (reply.value.state !== 'writing') return;
+      reply.value = { ...reply.value, text: reply.value.text + delta };
+      const nowMs = performance.now();
+      if (nowMs - keptMs < keepEveryMs) return;
+      keptMs = nowMs;
+      keepChat(chat);
     });
     reply.value = finished(done);
     announce(done.text === '' ? 'The model said nothing' : `Model: ${done.text}`);
