@@ -46,30 +46,25 @@ interface Problem {
 const copies = (sequences: readonly Matrix[]) => sequences.map((x) => matrix(x.rows, x.cols, x.data.slice()));
 
 /** One random layer, quantized, with the float layer's answers to random streams. */
-async function problem(
-  name: string,
-  changes: Partial<Method>,
-  hidden: Partial<LlamaConfig> = {},
-): Promise<Problem> {
+async function problem(name: string, changes: Partial<Method>, prefixTokens = 0): Promise<Problem> {
   const dir = join(folder, name);
-  const config = writeRandomCheckpoint(
-    dir,
-    { attentionBias: true, ...hidden },
-    { dtype: 'F32', outliers: { 3: 6 } },
-  );
+  const config = writeRandomCheckpoint(dir, { attentionBias: true }, { dtype: 'F32', outliers: { 3: 6 } });
   const checkpoint = await Checkpoint.open(dir);
   const all = { ...method, ...changes };
   const source = all.hadamard ? new RotatedCheckpoint(checkpoint, 1) : checkpoint;
-  const weights = await source.layer(0);
+  const float = await source.layer(0);
   await checkpoint.close();
   const random = seededRandom(4);
-  const inputs = [20, 13, 7].map((tokens) =>
+  const uniform = (rows: number, cols: number) =>
     matrix(
-      tokens,
-      64,
-      Float32Array.from({ length: 64 * tokens }, () => random() * 2 - 1),
-    ),
-  );
+      rows,
+      cols,
+      Float32Array.from({ length: rows * cols }, () => random() * 2 - 1),
+    );
+  const inputs = [20, 13, 7].map((tokens) => uniform(tokens, 64));
+  // unlike what the layer makes of these tokens, so that leaving it out would show
+  const prefix = uniform(prefixTokens, 2 * config.numKvHeads * config.headDim);
+  const weights = prefixTokens > 0 ? { ...float, qkv: { ...float.qkv, prefix } } : float;
   const targets = copies(inputs);
   const block = await floatBlock(weights, config.rmsNormEps, all.hadamard);
   const chosen = Uint32Array.from({ length: 40 }, (_, i) => i);
@@ -92,7 +87,7 @@ beforeAll(async () => {
 });
 
 describe('the trainable block', () => {
-  test.each<{ label: string; changes: Partial<Method> }>([
+  test.each<{ label: string; changes: Partial<Method>; prefixTokens?: number }>([
     { label: 'mergequant', changes: {} },
     { label: 'segment', changes: { reconstruct: 'segment' } },
     { label: 'rtn-dynamic', changes: { scheme: 'rtn-dynamic', reconstruct: 'none' } },
@@ -100,9 +95,12 @@ describe('the trainable block', () => {
     { label: 'hadamard', changes: { reconstruct: 'none', hadamard: { downBlock: 4 } } },
     { label: '3 bits', changes: threeBits(null) },
     { label: '3 bits in groups', changes: threeBits(64) },
-  ])('computes what the quantized block does: $label', async ({ label, changes }) => {
-    const { config, layer, inputs, targets, method: own } = await problem(label, changes);
-    const batch = makeBatches(inputs, targets, config, 1)[0]!; // the longest sequence alone fills its row
+    { label: 'float prefix', changes: {}, prefixTokens: 2 },
+    { label: 'static, float prefix', changes: { scheme: 'mergequant-static', actBits: 8 }, prefixTokens: 2 },
+  ])('computes what the quantized block does: $label', async ({ label, changes, prefixTokens = 0 }) => {
+    const { config, layer, inputs, targets, method: own } = await problem(label, changes, prefixTokens);
+    expect(layer.qkv.prefix?.rows ?? 0).toBe(prefixTokens);
+    const batch = makeBatches(inputs, targets, config, 1, prefixTokens)[0]!; // the longest sequence alone fills its row
     const { constants } = layerArrays(layer, config, own);
     const output = (await blockOutput(blockShape(config, own), {}, constants, batch).data()) as Float32Array;
     const block = await quantizedBlock(layer, config, own);
@@ -114,6 +112,31 @@ describe('the trainable block', () => {
     expect(wrong / x.data.length).toBeLessThan(0.1);
     tree.dispose(constants);
     tree.dispose(batch);
+  });
+
+  test('has no loss at a float prefix, whose rows reach the others', async () => {
+    const { config, layer, inputs, targets, method: own } = await problem('prefix-loss', {}, 2);
+    const lossOf = async (of: QuantizedLayer, expected: readonly Matrix[]) => {
+      const [batch] = makeBatches(inputs, expected, config, 3, 2); // two rows, sequences packed
+      const { constants } = layerArrays(of, config, own);
+      return ((await blockLoss(blockShape(config, own), {}, constants, batch!).data()) as Float32Array)[0]!;
+    };
+    const moved = (at: number) =>
+      targets.map(({ rows, cols, data }) =>
+        matrix(
+          rows,
+          cols,
+          data.map((value, i) => (Math.floor(i / cols) === at ? value + 1 : value)),
+        ),
+      );
+    const loss = await lossOf(layer, targets);
+    expect(await lossOf(layer, moved(1))).toBe(loss);
+    expect(await lossOf(layer, moved(2))).not.toBe(loss);
+    const { prefix: _, ...withoutPrefix } = layer.qkv;
+    expect(await lossOf({ ...layer, qkv: withoutPrefix }, targets)).not.toBe(loss);
+    expect(
+      compensationKey({ ...layer, qkv: withoutPrefix }, inputs, targets, own, compensationDefaults),
+    ).not.toBe(compensationKey(layer, inputs, targets, own, compensationDefaults));
   });
 
   test.each(['plain', 'grouped'])(

@@ -264,7 +264,7 @@ async function trainLayer(
   onEpoch: OnEpoch,
 ): Promise<CompensatedLayer> {
   const { constants, units } = layerArrays(layer, config, method);
-  const batches = makeBatches(inputs, targets, config, options.batchRows);
+  const batches = makeBatches(inputs, targets, config, options.batchRows, layer.qkv.prefix?.rows);
   const adam = { ...adamDefaults, decay: options.decay };
   const compiled = compiledFor(blockShape(config, method), adam, options.device);
   const start = initialParameters(layer, options);

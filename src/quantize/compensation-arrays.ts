@@ -104,6 +104,8 @@ export function layerArrays(layer: QuantizedLayer, config: LlamaConfig, method: 
     ...normArrays('mlp', layer.mlpNorm, config.hiddenSize),
   };
   for (const name of linearNames) Object.assign(constants, linearArrays(name, layer[name], units[name]));
+  const { prefix } = layer.qkv;
+  if (prefix) constants['qkv.prefix'] = array(prefix.data, [prefix.rows, prefix.cols]);
   if (hadamard) {
     const { downBlock } = hadamard;
     constants.hadamard = array(walshMatrix(downBlock), [downBlock, downBlock]);

@@ -27,6 +27,8 @@ export function compensationKey(
     if (weight.grid) hash.update(JSON.stringify({ ...weight.grid, zeros: Array.from(weight.grid.zeros) }));
     if (migrated) hash.update(bytesOf(migrated.data));
   }
+  const { prefix } = layer.qkv;
+  if (prefix) hash.update(bytesOf(prefix.data));
   for (const { data } of [...inputs, ...targets]) hash.update(bytesOf(data));
   return hash.digest('hex');
 }

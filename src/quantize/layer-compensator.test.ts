@@ -17,7 +17,15 @@ beforeAll(() => {
   const text = join(folder, 'text.txt');
   writeFileSync(text, 'The ship sailed on 7 seas, and nobody knew why it returned so late. '.repeat(40));
   const sizes = { samples: 4, sequence: 48 };
-  options = { ...prepareDefaults, ...sizes, calibration: [text], checkpoint, out: '', hadamard: true };
+  options = {
+    ...prepareDefaults,
+    ...sizes,
+    calibration: [text],
+    checkpoint,
+    out: '',
+    hadamard: true,
+    prefix: 1,
+  };
 });
 
 /** Prepares with compensation. @returns which layers trained, and the artifact's shards */

@@ -48,7 +48,7 @@ export interface PrepareOptions {
   readonly tokenClip?: boolean;
   /** Static channels behind norms are rounded around the middle of their range; not with `segment`. */
   readonly zeroPoints?: boolean;
-  /** First tokens of every calibration sequence whose keys and values stay floats in the artifact; not with compensation. */
+  /** First tokens of every calibration sequence whose keys and values stay floats in the artifact. */
   readonly prefix?: number;
   /** Rotate weights and down_proj's input by Hadamard matrices; norm-fed channels are then not reconstructed. */
   readonly hadamard?: boolean;
@@ -205,15 +205,13 @@ export function checkOptions(options: PrepareOptions, numLayers: number): void {
   checkRange(options, numLayers);
 }
 
-/** Float prefixes are not for training. */
-function checkPrefix({ prefix, scheme, calibration, compensation }: PrepareOptions): void {
+/** Float prefixes come from text, and are for what is quantized. */
+function checkPrefix({ prefix, scheme, calibration }: PrepareOptions): void {
   if (prefix === undefined) return;
   if (scheme === 'fp16') throw new RangeError('prefix: expected a quantized scheme, found fp16');
   if (calibration.length === 0) {
     throw new CalibrationMissingError('prefix: tokens are taken from calibration text: give --calibration');
   }
-  if (compensation)
-    throw new RangeError('prefix: expected no compensation, whose training knows no float rows');
 }
 
 /** A range that follows the quantized stream needs what is in front of it. */

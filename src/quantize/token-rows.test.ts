@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { matrix } from './matrix';
-import { gatherRow, packSequences, rowAngles, rowStarts, rowWeights } from './token-rows';
+import { gatherRow, packSequences, rowAngles, rowPrefix, rowStarts, rowWeights } from './token-rows';
 
 test('sequences are packed first fit, longest first, each once', () => {
   const rows = packSequences([3, 8, 5, 2], 8);
@@ -23,4 +23,6 @@ test('a row holds its sequences with starts, positions and weights of their own'
   const table = { cos: Float32Array.of(1, 2), sin: Float32Array.of(3, 4) };
   expect([...rowAngles(row, 4, table, 1).cos]).toEqual([1, 2, 1, 0]);
   expect([...rowWeights(row, 4)]).toEqual([1, 1, 1, 0]);
+  expect([...rowWeights(row, 4, 1)]).toEqual([0, 1, 0, 0]);
+  expect([...rowPrefix(packSequences([3], 3)[0]!, 3, 2)]).toEqual([1, 0, 0, 1, 0, 0]);
 });

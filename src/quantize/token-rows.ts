@@ -55,9 +55,18 @@ export function rowAngles(row: TokenRow, rowTokens: number, rope: RopeTable, hal
   return { cos, sin };
 }
 
-/** 1 for tokens of a sequence, 0 for padding [rowTokens]. */
-export function rowWeights(row: TokenRow, rowTokens: number): Float32Array {
+/** 1 for tokens of a sequence behind its prefix, 0 for the prefix and for padding [rowTokens]. */
+export function rowWeights(row: TokenRow, rowTokens: number, prefixTokens = 0): Float32Array {
   const weights = new Float32Array(rowTokens);
-  for (const { from, tokens } of row) weights.fill(1, from, from + tokens);
+  for (const { from, tokens } of row) weights.fill(1, from + prefixTokens, from + tokens);
   return weights;
+}
+
+/** Which token of the prefix each token is: [rowTokens, prefixTokens], 1 at it, 0 elsewhere. */
+export function rowPrefix(row: TokenRow, rowTokens: number, prefixTokens: number): Float32Array {
+  const places = new Float32Array(rowTokens * prefixTokens);
+  for (const { from } of row) {
+    for (let p = 0; p < prefixTokens; p++) places[(from + p) * prefixTokens + p] = 1;
+  }
+  return places;
 }

@@ -36,6 +36,7 @@ export type Batch = {
   starts: np.Array; // [R, 1, L, 1], the first token of the row that each may look at
   cos: np.Array; // [R, L, 1, Dh/2]
   sin: np.Array;
+  prefix?: np.Array; // [R·L, P], 1 where a token is the prefix's p-th; absent without a float prefix
 };
 
 /** round(x), derivative 1. Exact: round(x) − x has no rounding error. */
@@ -160,6 +161,15 @@ function projection(
   return linear(shape, name, q, scale, parameters, constants);
 }
 
+/** q,k,v with keys and values of the float prefix (`qkv.prefix`) at its tokens, where nothing is trained. Consumes qkv. */
+function withFloatPrefix(qkv: np.Array, { prefix: places }: Batch, constants: BlockArrays): np.Array {
+  const floats = constants['qkv.prefix']; // [P, 2·Hkv·Dh]
+  if (!places || !floats) return qkv;
+  const [queries, own] = np.split(qkv, [qkv.shape[1]! - floats.shape[1]!], 1) as [np.Array, np.Array];
+  const isOwn = np.sum(places.ref, 1, { keepdims: true }).mul(-1).add(1);
+  return np.concatenate([queries, own.mul(isOwn).add(np.matmul(places.ref, floats.ref))], 1);
+}
+
 /** RoPE on [R, L, heads, Dh], halves paired. Consumes x. */
 function rotateHeads(x: np.Array, { cos, sin }: Batch): np.Array {
   const [a, b] = np.split(x, 2, 3) as [np.Array, np.Array];
@@ -214,7 +224,7 @@ export function blockOutput(
   batch: Batch,
 ): np.Array {
   const qkv = normLinear(shape, 'attn', 'qkv', batch.x.ref, parameters, constants);
-  const attended = attend(shape, qkv, batch);
+  const attended = attend(shape, withFloatPrefix(qkv, batch, constants), batch);
   const middle = batch.x.ref.add(projection(shape, 'o', attended, parameters, constants));
   const gateUp = normLinear(shape, 'mlp', 'gateUp', middle.ref, parameters, constants);
   return middle.add(projection(shape, 'down', gate(shape, gateUp, constants), parameters, constants));

@@ -3,7 +3,15 @@ import { numpy as np } from '@jax-js/jax';
 import type { LlamaConfig } from '../format/config';
 import { ropeTable } from './forward';
 import type { Matrix } from './matrix';
-import { gatherRow, packSequences, rowAngles, rowStarts, rowWeights, type TokenRow } from './token-rows';
+import {
+  gatherRow,
+  packSequences,
+  rowAngles,
+  rowPrefix,
+  rowStarts,
+  rowWeights,
+  type TokenRow,
+} from './token-rows';
 import type { Batch } from './trainable-block';
 
 function concatenate(parts: readonly Float32Array[]): Float32Array<ArrayBuffer> {
@@ -16,12 +24,16 @@ function concatenate(parts: readonly Float32Array[]): Float32Array<ArrayBuffer> 
   return out;
 }
 
-/** Rows as long as the longest sequence, `batchRows` of them a batch; the last batch is filled with empty rows. */
+/**
+ * Rows as long as the longest sequence, `batchRows` of them a batch; the last batch is filled with empty rows.
+ * @param prefixTokens first tokens of every sequence that are float prefix tokens: no loss is taken there
+ */
 export function makeBatches(
   inputs: readonly Matrix[],
   targets: readonly Matrix[],
   config: LlamaConfig,
   batchRows: number,
+  prefixTokens = 0,
 ): Batch[] {
   const lengths = inputs.map(({ rows }) => rows);
   const rowTokens = Math.max(...lengths);
@@ -33,16 +45,22 @@ export function makeBatches(
     const own = rows.slice(b * batchRows, (b + 1) * batchRows);
     const stack = (of: (row: TokenRow) => Float32Array, shape: number[]) =>
       np.array(concatenate(own.map(of))).reshape(shape);
-    const tokens = own.flat().reduce((sum, segment) => sum + segment.tokens, 0);
+    const tokens = own.flat().reduce((sum, segment) => sum + segment.tokens - prefixTokens, 0);
     const angles = own.map((row) => rowAngles(row, rowTokens, rope, half));
     const all = batchRows * rowTokens;
     return {
       x: stack((row) => gatherRow(row, inputs, rowTokens).data, [all, config.hiddenSize]),
       target: stack((row) => gatherRow(row, targets, rowTokens).data, [all, config.hiddenSize]),
-      weight: stack((row) => rowWeights(row, rowTokens).map((weight) => weight / tokens), [all, 1]),
+      weight: stack(
+        (row) => rowWeights(row, rowTokens, prefixTokens).map((weight) => weight / tokens),
+        [all, 1],
+      ),
       starts: stack((row) => rowStarts(row, rowTokens), [batchRows, 1, rowTokens, 1]),
       cos: np.array(concatenate(angles.map(({ cos }) => cos))).reshape([batchRows, rowTokens, 1, half]),
       sin: np.array(concatenate(angles.map(({ sin }) => sin))).reshape([batchRows, rowTokens, 1, half]),
+      ...(prefixTokens > 0 && {
+        prefix: stack((row) => rowPrefix(row, rowTokens, prefixTokens), [all, prefixTokens]),
+      }),
     };
   });
 }
