@@ -45,6 +45,7 @@ test('chats are kept, named, found, and deleted', async ({ page }) => {
   await page.getByRole('button', { name: 'Rename Hello from the first chat' }).click();
   await page.getByTestId('chat-title').fill('Greeting');
   await page.getByTestId('chat-title').press('Enter');
+  await expect(page.getByRole('button', { name: 'Rename Greeting' })).toBeFocused();
   await page.getByTestId('chat-search').fill('first CHAT');
   await expect(page.getByTestId('chat-item')).toHaveText([/Greeting/]);
   await page.getByTestId('chat-search').fill('');
@@ -53,6 +54,7 @@ test('chats are kept, named, found, and deleted', async ({ page }) => {
   await page.getByTestId('confirm-yes').click();
   await expect(page.getByTestId('message-user')).toHaveCount(0);
   await expect(page.getByTestId('chat-item')).toHaveText([/A second conversation/]);
+  await expect(page.getByRole('complementary', { name: 'Chats' })).toBeFocused();
   await page.getByTestId('delete-all-chats').click();
   await page.getByTestId('confirm-yes').click();
   await page.reload();
@@ -101,6 +103,7 @@ test('a reply can be asked for again, and a message said differently', async ({ 
   await page.getByTestId('edit').first().click();
   await expect(page.getByTestId('edit-field')).toHaveValue('Who are you?');
   await page.getByTestId('edit-field').press('Escape');
+  await expect(page.getByTestId('edit').first()).toBeFocused();
   await page.getByTestId('edit').first().click();
   await page.getByTestId('edit-field').press('Enter');
   expect(await lastReply(page)).toBe(first);

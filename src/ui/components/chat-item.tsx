@@ -1,5 +1,5 @@
 import { useSignal } from '@preact/signals';
-import { useEffect, useRef } from 'preact/hooks';
+import { useLayoutEffect, useRef } from 'preact/hooks';
 import { activeChat, type Chat, openChat, removeChat, renameChat } from '../state/chats';
 import { stop, writingChat } from '../state/conversation';
 import { ConfirmDialog } from './confirm-dialog';
@@ -8,21 +8,24 @@ import { IconButton } from './icon-button';
 interface ChatItemProps {
   readonly chat: Chat;
   readonly onOpened: () => void;
+  readonly onRemoved: () => void;
 }
 
 /** One conversation in the list: opens it, renames it, deletes it. */
-export function ChatItem({ chat, onOpened }: ChatItemProps) {
+export function ChatItem({ chat, onOpened, onRemoved }: ChatItemProps) {
   const renaming = useSignal(false);
   const confirming = useSignal(false);
+  const renameButton = useRef<HTMLButtonElement>(null);
   const title = chat.title.value;
   if (renaming.value) {
     return (
       <li class="chat-item">
         <TitleField
           title={title}
-          onDone={(text) => {
+          onDone={(text, byKey) => {
             renaming.value = false;
             if (text !== null) renameChat(chat, text);
+            if (byKey) requestAnimationFrame(() => renameButton.current?.focus());
           }}
         />
       </li>
@@ -46,6 +49,7 @@ export function ChatItem({ chat, onOpened }: ChatItemProps) {
       </button>
       <span class="chat-tools">
         <IconButton
+          buttonRef={renameButton}
           icon="edit"
           label={`Rename ${title}`}
           onClick={() => {
@@ -69,6 +73,7 @@ export function ChatItem({ chat, onOpened }: ChatItemProps) {
             if (!yes) return;
             if (writingChat.value === chat) stop();
             removeChat(chat);
+            onRemoved();
           }}
         />
       )}
@@ -78,13 +83,13 @@ export function ChatItem({ chat, onOpened }: ChatItemProps) {
 
 interface TitleFieldProps {
   readonly title: string;
-  /** null when the change is given up. */
-  readonly onDone: (text: string | null) => void;
+  /** null when the change is given up; `byKey` when a key ended it, not a click elsewhere. */
+  readonly onDone: (text: string | null, byKey: boolean) => void;
 }
 
 function TitleField({ title, onDone }: TitleFieldProps) {
   const input = useRef<HTMLInputElement>(null);
-  useEffect(() => input.current?.select(), []);
+  useLayoutEffect(() => input.current?.select(), []);
   return (
     <input
       ref={input}
@@ -92,13 +97,12 @@ function TitleField({ title, onDone }: TitleFieldProps) {
       aria-label="Name of the chat"
       data-testid="chat-title"
       defaultValue={title}
-      onBlur={(event) => onDone(event.currentTarget.value)}
+      onBlur={(event) => onDone(event.currentTarget.value, false)}
       onKeyDown={(event) => {
         if (event.isComposing) return;
-        if (event.key === 'Enter') event.currentTarget.blur();
-        if (event.key !== 'Escape') return;
+        if (event.key !== 'Enter' && event.key !== 'Escape') return;
         event.preventDefault();
-        onDone(null);
+        onDone(event.key === 'Enter' ? event.currentTarget.value : null, true);
       }}
     />
   );

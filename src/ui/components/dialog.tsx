@@ -1,5 +1,5 @@
 import type { ComponentChildren } from 'preact';
-import { useEffect, useRef } from 'preact/hooks';
+import { useLayoutEffect, useRef } from 'preact/hooks';
 
 interface DialogProps {
   readonly class: string;
@@ -12,7 +12,7 @@ interface DialogProps {
 /** A modal dialog of the browser's own: it keeps the focus inside, Esc closes it, and the focus goes back after. */
 export function Dialog({ class: name, labelledBy, onClose, testId, children }: DialogProps) {
   const dialog = useRef<HTMLDialogElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const element = dialog.current;
     const before = document.activeElement;
     element?.showModal();
@@ -25,6 +25,7 @@ export function Dialog({ class: name, labelledBy, onClose, testId, children }: D
     // biome-ignore lint/a11y/useKeyWithClickEvents: the browser closes a dialog on Esc; this is for clicks beside it
     <dialog
       ref={dialog}
+      tabIndex={-1} // takes the focus when what had it inside is gone
       class={`dialog ${name}`}
       aria-labelledby={labelledBy}
       data-testid={testId}

@@ -1,3 +1,4 @@
+import type { RefObject } from 'preact';
 import { Icon, type IconName } from './icons';
 
 interface IconButtonProps {
@@ -7,11 +8,13 @@ interface IconButtonProps {
   readonly onClick: () => void;
   readonly testId?: string;
   readonly disabled?: boolean;
+  readonly buttonRef?: RefObject<HTMLButtonElement | null>;
 }
 
-export function IconButton({ icon, label, onClick, testId, disabled }: IconButtonProps) {
+export function IconButton({ icon, label, onClick, testId, disabled, buttonRef }: IconButtonProps) {
   return (
     <button
+      ref={buttonRef}
       type="button"
       class="icon-button"
       aria-label={label}

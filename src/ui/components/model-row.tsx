@@ -32,7 +32,10 @@ export function ModelRow({ model }: { readonly model: LibraryModel }) {
             class="button small"
             aria-label={`${stored === 'partly' ? 'Resume' : 'Load'} ${name}`}
             disabled={modelState.value.kind === 'loading'}
-            onClick={() => loadUrl(url)}
+            onClick={({ currentTarget }) => {
+              currentTarget.closest('dialog')?.focus(); // this button goes
+              loadUrl(url);
+            }}
           >
             {stored === 'partly' ? 'Resume' : 'Load'}
           </button>

@@ -30,6 +30,7 @@ export function Sidebar({ onOpened }: { readonly onOpened: () => void }) {
   const close = () => {
     sidebarOpen.value = false;
   };
+  const focusSidebar = () => requestAnimationFrame(() => sidebar.current?.focus()); // behind the dialog that asked
   return (
     <>
       {/* biome-ignore lint/a11y/noStaticElementInteractions lint/a11y/useKeyWithClickEvents: Esc and a button do the same */}
@@ -39,6 +40,7 @@ export function Sidebar({ onOpened }: { readonly onOpened: () => void }) {
         class="sidebar"
         id="chats"
         aria-label="Chats"
+        tabIndex={-1} // takes the focus when the chat that had it is deleted
         onKeyDown={(event) => {
           if (event.key !== 'Escape' || !covering) return;
           event.preventDefault();
@@ -69,17 +71,23 @@ export function Sidebar({ onOpened }: { readonly onOpened: () => void }) {
             if (covering) close();
             onOpened();
           }}
+          onRemoved={focusSidebar}
         />
         {chatStorageProblem.value && (
           <p class="notice notice-error">Chats are not kept: {chatStorageProblem.value}.</p>
         )}
-        <SidebarTools />
+        <SidebarTools onRemoved={focusSidebar} />
       </aside>
     </>
   );
 }
 
-function ChatList({ onOpened }: { readonly onOpened: () => void }) {
+interface ChatListProps {
+  readonly onOpened: () => void;
+  readonly onRemoved: () => void;
+}
+
+function ChatList(props: ChatListProps) {
   const chats = listedChats.value;
   if (chats.length === 0) {
     return (
@@ -93,14 +101,14 @@ function ChatList({ onOpened }: { readonly onOpened: () => void }) {
   return (
     <ul class="chat-list" data-testid="chat-list">
       {chats.map((chat) => (
-        <ChatItem key={chat.id} chat={chat} onOpened={onOpened} />
+        <ChatItem key={chat.id} chat={chat} {...props} />
       ))}
     </ul>
   );
 }
 
 /** Export, import, delete all. */
-function SidebarTools() {
+function SidebarTools({ onRemoved }: Pick<ChatListProps, 'onRemoved'>) {
   const confirming = useSignal(false);
   const problem = useSignal<string | null>(null);
   const file = useRef<HTMLInputElement>(null);
@@ -155,6 +163,7 @@ function SidebarTools() {
             if (!yes) return;
             stop();
             removeAllChats();
+            onRemoved();
           }}
         />
       )}

@@ -1,5 +1,5 @@
 import { useSignal } from '@preact/signals';
-import { useEffect, useRef } from 'preact/hooks';
+import { useLayoutEffect, useRef } from 'preact/hooks';
 import { type Exchange, generating, resend } from '../state/conversation';
 import { loadedModel } from '../state/model';
 import { IconButton } from './icon-button';
@@ -7,13 +7,16 @@ import { IconButton } from './icon-button';
 /** What a person wrote: as text, exactly; and a way to say it differently. */
 export function UserMessage({ exchange }: { readonly exchange: Exchange }) {
   const editing = useSignal(false);
-  const stop = () => {
+  const button = useRef<HTMLButtonElement>(null);
+  const done = (isSent: boolean) => {
     editing.value = false;
+    if (!isSent) requestAnimationFrame(() => button.current?.focus());
   };
-  if (editing.value) return <MessageEditor exchange={exchange} onDone={stop} />;
+  if (editing.value) return <MessageEditor exchange={exchange} onDone={done} />;
   return (
     <div class="message-user">
       <IconButton
+        buttonRef={button}
         icon="edit"
         label="Edit and send again"
         testId="edit"
@@ -30,16 +33,21 @@ export function UserMessage({ exchange }: { readonly exchange: Exchange }) {
   );
 }
 
-function MessageEditor({ exchange, onDone }: { readonly exchange: Exchange; readonly onDone: () => void }) {
+interface MessageEditorProps {
+  readonly exchange: Exchange;
+  readonly onDone: (isSent: boolean) => void;
+}
+
+function MessageEditor({ exchange, onDone }: MessageEditorProps) {
   const text = useSignal(exchange.user);
   const field = useRef<HTMLTextAreaElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     field.current?.focus();
     field.current?.setSelectionRange(text.value.length, text.value.length);
   }, []);
   const submit = () => {
     if (text.value.trim() === '') return;
-    onDone();
+    onDone(true);
     resend(exchange, text.value);
     document.getElementById('composer')?.focus();
   };
@@ -65,7 +73,7 @@ function MessageEditor({ exchange, onDone }: { readonly exchange: Exchange; read
           if (event.isComposing || event.keyCode === 229) return;
           if (event.key === 'Escape') {
             event.preventDefault();
-            onDone();
+            onDone(false);
           } else if (event.key === 'Enter' && !event.shiftKey) {
             event.preventDefault();
             submit();
@@ -74,7 +82,7 @@ function MessageEditor({ exchange, onDone }: { readonly exchange: Exchange; read
       />
       <p class="setting-hint">What was said after this message is dropped.</p>
       <div class="dialog-actions">
-        <button type="button" class="button small" onClick={onDone}>
+        <button type="button" class="button small" onClick={() => onDone(false)}>
           Cancel
         </button>
         <button type="submit" class="button primary small" disabled={text.value.trim() === ''}>
