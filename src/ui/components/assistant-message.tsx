@@ -70,7 +70,9 @@ function Stats({ stats, model }: { readonly stats: ReplyStats; readonly model: s
       <span>{tokens(replyTokens)}</span>
       {replyTokens > 1 && <span>{formatRate(decodeTokensPerSecond)} tok/s</span>}
       {replyTokens > 0 && <span>first token after {formatMs(timeToFirstTokenMs)}</span>}
-      {promptTokens > cachedTokens && <span>prompt at {formatRate(prefillTokensPerSecond)} tok/s</span>}
+      {promptTokens > cachedTokens && (
+        <span class="stats-prompt">prompt at {formatRate(prefillTokensPerSecond)} tok/s</span>
+      )}
       <span class="stats-model">{model}</span>
     </p>
   );

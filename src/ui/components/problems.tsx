@@ -57,21 +57,23 @@ export function LoadError() {
       <strong>{stays ? `${stays.name} stays loaded.` : 'No model is loaded.'}</strong>
       <br />
       {message}
-      {shorterContext !== null && (
-        <button
-          type="button"
-          class="button small"
-          data-testid="shorter-context"
-          onClick={() => loadSelected(shorterContext)}
-        >
-          Load with a context of {shorterContext} tokens
-        </button>
-      )}
-      {stays && (
-        <button type="button" class="button small" data-testid="dismiss" onClick={dismissRefusal}>
-          Dismiss
-        </button>
-      )}
+      <div class="error-actions">
+        {shorterContext !== null && (
+          <button
+            type="button"
+            class="button small"
+            data-testid="shorter-context"
+            onClick={() => loadSelected(shorterContext)}
+          >
+            Load with a context of {shorterContext} tokens
+          </button>
+        )}
+        {stays && (
+          <button type="button" class="button small" data-testid="dismiss" onClick={dismissRefusal}>
+            Dismiss
+          </button>
+        )}
+      </div>
     </div>
   );
 }
