@@ -1,7 +1,7 @@
 /** The `--compensate` option of prepare and eval. */
 import { InvalidArgumentError } from 'commander';
 import { nodeGpuEntry } from '../src/gpu/node';
-import { type CompensationOptions, compensationDefaults } from '../src/quantize/compensate';
+import { type CompensationOptions, compensationDefaults, type TrainingTry } from '../src/quantize/compensate';
 import type { CompensationRun } from '../src/quantize/layer-compensator';
 import { trainingDevices } from '../src/quantize/training-device';
 
@@ -48,6 +48,9 @@ const setters: Readonly<Record<string, (settings: Settings, text: string) => voi
   scales: (settings, text) => {
     settings.learnScales = oneOf(['learned', 'fixed'])(text, 'scales') === 'learned';
   },
+  retries: (settings, text) => {
+    settings.retries = numberAbove(0, true)(text, 'retries');
+  },
   seed: (settings, text) => {
     settings.seed = numberAbove(0, true)(text, 'seed');
   },
@@ -57,7 +60,7 @@ const setters: Readonly<Record<string, (settings: Settings, text: string) => voi
 };
 
 export const compensateHelp =
-  'train each block: rank=<n|full>,epochs=<n>,rate=<x>,decay=<x>,rows=<n>,scales=<learned|fixed>,seed=<n>,device=<wasm|webgpu>';
+  'train each block: rank=<n|full>,epochs=<n>,rate=<x>,decay=<x>,rows=<n>,scales=<learned|fixed>,retries=<n>,seed=<n>,device=<wasm|webgpu>';
 
 /** `rank=16,epochs=8` over the defaults; an empty text is the defaults. @throws InvalidArgumentError naming the key */
 export function parseCompensation(text: string): CompensationOptions {
@@ -80,7 +83,16 @@ export async function provideNavigatorGpu(): Promise<void> {
   Object.defineProperty(globalThis, 'navigator', { value: navigator, configurable: true });
 }
 
-/** What prepare is told: losses go to stderr, a line an epoch. @throws WebGpuUnavailableError for device=webgpu without one */
+/** A try in vain, as a line; null for one that served. */
+export function tryLine(layer: number, { rate, loss, next }: TrainingTry): string | null {
+  const found = `layer ${layer}: trained at rate ${rate}, its loss is ${loss.toFixed(4)} of what it was`;
+  if (loss < 1) return null;
+  return next === null
+    ? `${found}; the layer stays as it was made (more calibration text or a smaller rate may help)`
+    : `${found}; once more at ${next}`;
+}
+
+/** What prepare is told: losses go to stderr, a line an epoch and one for each try in vain. @throws WebGpuUnavailableError for device=webgpu without one */
 export async function compensationRun(
   settings: CompensationOptions,
   folder?: string,
@@ -93,5 +105,9 @@ export async function compensationRun(
       process.stderr.write(
         `layer ${layer}: epoch ${epoch} of ${epochs}, loss ${loss.toFixed(4)} of what it was\n`,
       ),
+    onTry: (layer, training) => {
+      const line = tryLine(layer, training);
+      if (line) process.stderr.write(`${line}\n`);
+    },
   };
 }

@@ -5,19 +5,22 @@ import { ArtifactWriter, type ArtifactWriterOptions } from './artifact-writer';
 import { Checkpoint } from './checkpoint';
 import { splitSpecs, writeDense } from './export';
 import type { ClipCounts } from './method';
-import { copyTensors, orderParts, type Part, readPart } from './parts';
+import { copyTensors, orderParts, type Part, type PartManifest, readPart } from './parts';
 import { readTokenizerFiles } from './prepare-inputs';
-import { clipProvenance } from './provenance';
+import { clipProvenance, withRates } from './provenance';
 import { layerTensors } from './read-layer';
 import { RotatedCheckpoint, type WeightSource } from './rotate';
 
-/** Copies the layers of parts in order. @returns what their specs and clip counts are */
-export async function copyLayers(
-  writer: ArtifactWriter,
-  parts: readonly Part[],
-): Promise<{ readonly layers: readonly LayerSpec[]; readonly clip: readonly ClipCounts[] }> {
+/** What parts say about their layers, in order. */
+export interface CopiedLayers extends Required<Pick<PartManifest, 'clip' | 'rates'>> {
+  readonly layers: readonly LayerSpec[];
+}
+
+/** Copies the layers of parts in order. */
+export async function copyLayers(writer: ArtifactWriter, parts: readonly Part[]): Promise<CopiedLayers> {
   const layers: LayerSpec[] = [];
   const clip: ClipCounts[] = [];
+  const rates: (number | null)[] = [];
   for (const part of parts) {
     const { manifest } = part;
     for (const [i, spec] of manifest.quant.layers.entries()) {
@@ -25,8 +28,9 @@ export async function copyLayers(
       layers.push(spec);
     }
     clip.push(...manifest.clip);
+    rates.push(...(manifest.rates ?? []));
   }
-  return { layers, clip };
+  return { layers, clip, rates };
 }
 
 /** The manifest's keys that neither the writer nor the tokenizer's files decide. */
@@ -81,10 +85,10 @@ export async function writeParts(
   const { name, config, scheme, quant, embeddingBits, headBits, provenance } = parts[0]!.manifest;
   const tables = { embeddingBits, headBits };
   await writeBeginning(writer, source, { config, ...tables });
-  const { layers, clip } = await copyLayers(writer, parts);
+  const { layers, clip, rates } = await copyLayers(writer, parts);
   return writeEnding(writer, source, files, {
     ...{ name, config, scheme, quant: { ...quant, layers }, ...tables },
-    provenance: { ...provenance, ...clipProvenance(clip) },
+    provenance: { ...withRates(provenance, rates), ...clipProvenance(clip) },
   });
 }
 

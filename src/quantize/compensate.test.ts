@@ -7,7 +7,7 @@ import type { LlamaConfig } from '../format/config';
 import { asymmetricNearest, packOnGrid } from './asymmetric';
 import { calibrateLayer } from './calibrate';
 import { Checkpoint } from './checkpoint';
-import { blockShape, compensateLayer, compensationDefaults } from './compensate';
+import { blockShape, compensateLayer, compensationDefaults, type TrainingTry } from './compensate';
 import { layerArrays } from './compensation-arrays';
 import { compensationKey, loadCompensated, saveCompensated } from './compensation-store';
 import { forwardBlock, ropeTable } from './forward';
@@ -215,9 +215,9 @@ describe('training', () => {
     const { config, layer, inputs, targets, method: own } = plain;
     const options = { ...compensationDefaults, rank, learnScales, epochs: 12, rate: 0.03 };
     const losses: number[] = [];
-    const result = await compensateLayer(layer, inputs, targets, config, own, options, (_, __, loss) =>
-      losses.push(loss),
-    );
+    const result = await compensateLayer(layer, inputs, targets, config, own, options, {
+      onEpoch: (_, __, loss) => losses.push(loss),
+    });
     expect(losses).toHaveLength(12);
     expect(result.after).toBeLessThan(0.9 * result.before);
     expect((await meanError(result.layer, plain)) / result.before).toBeLessThan(0.95);
@@ -240,6 +240,34 @@ describe('training', () => {
       const zero = zeros[Math.floor(i / qkv.weight.cols) * groups + Math.floor(k / 64)]!;
       expect((code + zero) % 16).toBe(0);
     });
+  });
+
+  test('a rate too large is tried again at a quarter; where none serves, the layer stays as it was', async () => {
+    const { config, layer, inputs, targets, method: own } = plain;
+    const run = async (rate: number, retries: number) => {
+      const tries: TrainingTry[] = [];
+      const options = { ...compensationDefaults, epochs: 2, rate, retries };
+      const listener = { onTry: (training: TrainingTry) => tries.push(training) };
+      return { tries, ...(await compensateLayer(layer, inputs, targets, config, own, options, listener)) };
+    };
+    const mended = await run(0.16, 3);
+    expect(mended.tries.length).toBeGreaterThan(1);
+    mended.tries.forEach(({ rate, loss, next }, i) => {
+      const isLast = i === mended.tries.length - 1;
+      expect(rate).toBe(0.16 / 4 ** i);
+      expect(loss < 1).toBe(isLast);
+      expect(next).toBe(isLast ? null : rate / 4);
+    });
+    const { rate } = mended.tries.at(-1)!;
+    expect(mended.layer.trainedRate).toBe(rate);
+    // the try that served is what a run at its rate is
+    const direct = await run(rate, 0);
+    expect(direct.layer).toEqual(mended.layer);
+    expect(mended.after).toBe(direct.after);
+    const inVain = await run(0.16, 0);
+    expect(inVain.tries).toEqual([mended.tries[0]!].map((first) => ({ ...first, next: null })));
+    expect(inVain.layer).toEqual({ ...layer, trainedRate: null });
+    expect(inVain.after).toBe(inVain.before);
   });
 
   test('the same seed gives the same codes', async () => {

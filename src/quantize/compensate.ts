@@ -47,6 +47,8 @@ export interface CompensationOptions {
   readonly batchRows: number;
   /** Train the weights' row scales, too. */
   readonly learnScales: boolean;
+  /** Further tries, each from the start at a quarter of the rate before, for a layer whose loss has not fallen. */
+  readonly retries: number;
   readonly seed: number;
   readonly device: TrainingDevice;
 }
@@ -59,6 +61,7 @@ export const compensationDefaults: CompensationOptions = {
   decay: 0.01,
   batchRows: 4,
   learnScales: true,
+  retries: 2,
   seed: 1,
   device: 'wasm',
 };
@@ -66,7 +69,22 @@ export const compensationDefaults: CompensationOptions = {
 /** Told after each epoch; `loss` is the mean of its steps relative to the loss before training. */
 export type OnEpoch = (epoch: number, epochs: number, loss: number) => void;
 
+/** Told after each try. */
+export interface TrainingTry {
+  readonly rate: number;
+  /** Behind training, relative to the loss before it; below 1 it is kept. */
+  readonly loss: number;
+  /** Rate of the next try, or null. */
+  readonly next: number | null;
+}
+
+export interface TrainingListener {
+  readonly onEpoch?: OnEpoch;
+  readonly onTry?: (training: TrainingTry) => void;
+}
+
 export interface CompensatedLayer {
+  /** Its `trainedRate` says which try it comes from. */
   readonly layer: QuantizedLayer;
   /** Mean squared error of the block's output before and after. */
   readonly before: number;
@@ -91,6 +109,9 @@ function initialParameters(layer: QuantizedLayer, options: CompensationOptions):
   }
   return parameters;
 }
+
+/** Of the rate, from one try to the next. */
+const retryFactor = 0.25;
 
 /** Growth is a relative change: a tenth of the rate, which is in steps of codes up to 7, is alike. */
 function rateFactor(name: string): number {
@@ -223,7 +244,7 @@ async function folded(
 ) {
   const read = async (name: string) =>
     parameters[name] ? ((await parameters[name].ref.data()) as Float32Array) : null;
-  const result = { ...layer } as { -readonly [K in keyof QuantizedLayer]: QuantizedLayer[K] };
+  const result: { -readonly [K in keyof QuantizedLayer]: QuantizedLayer[K] } = { ...layer };
   for (const name of linearNames) {
     const linear = layer[name];
     const a = parameters[`${name}.a`];
@@ -234,11 +255,11 @@ async function folded(
     const trained = units[name].map((unit, i) => unit + delta[i]!);
     result[name] = { ...linear, weight: foldedWeight(linear.weight, trained, growth) };
   }
-  return result as QuantizedLayer;
+  return result;
 }
 
 /**
- * Trains one layer's compensation. When the loss did not fall, the layer is returned as it was.
+ * Trains one layer's compensation. When the loss has not fallen in any try, the layer is returned as it was.
  * @param inputs the quantized model's stream in front of the layer, [T, D] per sequence
  * @param targets the float model's stream behind it
  */
@@ -249,9 +270,11 @@ export function compensateLayer(
   config: LlamaConfig,
   method: Method,
   options: CompensationOptions,
-  onEpoch: OnEpoch = () => {},
+  listener: TrainingListener = {},
 ): Promise<CompensatedLayer> {
-  return onDevice(options.device, () => trainLayer(layer, inputs, targets, config, method, options, onEpoch));
+  return onDevice(options.device, () =>
+    trainLayer(layer, inputs, targets, config, method, options, listener),
+  );
 }
 
 async function trainLayer(
@@ -261,18 +284,31 @@ async function trainLayer(
   config: LlamaConfig,
   method: Method,
   options: CompensationOptions,
-  onEpoch: OnEpoch,
+  { onEpoch = () => {}, onTry = () => {} }: TrainingListener,
 ): Promise<CompensatedLayer> {
   const { constants, units } = layerArrays(layer, config, method);
   const batches = makeBatches(inputs, targets, config, options.batchRows, layer.qkv.prefix?.rows);
   const adam = { ...adamDefaults, decay: options.decay };
   const compiled = compiledFor(blockShape(config, method), adam, options.device);
-  const start = initialParameters(layer, options);
-  const before = await meanLoss(compiled, start, constants, batches);
-  const parameters = await train(compiled, start, constants, batches, options, before, onEpoch);
-  const after = await meanLoss(compiled, parameters, constants, batches);
-  const better = after < before;
-  const result = better ? await folded(layer, units, parameters) : layer;
-  for (const arrays of [parameters, constants, ...batches]) tree.dispose(arrays);
-  return { layer: result, before, after: better ? after : before };
+  const untrained = initialParameters(layer, options);
+  const before = await meanLoss(compiled, untrained, constants, batches);
+  tree.dispose(untrained);
+  let result: CompensatedLayer | null = null;
+  for (let retry = 0; retry <= options.retries && !result; retry++) {
+    const rate = options.rate * retryFactor ** retry;
+    const start = initialParameters(layer, options);
+    const own = { ...options, rate };
+    const parameters = await train(compiled, start, constants, batches, own, before, onEpoch);
+    const after = await meanLoss(compiled, parameters, constants, batches);
+    const better = after < before;
+    const next = better || retry === options.retries ? null : rate * retryFactor;
+    onTry({ rate, loss: after / before, next });
+    if (better) {
+      const trained = await folded(layer, units, parameters);
+      result = { layer: { ...trained, trainedRate: rate }, before, after };
+    }
+    tree.dispose(parameters);
+  }
+  for (const arrays of [constants, ...batches]) tree.dispose(arrays);
+  return result ?? { layer: { ...layer, trainedRate: null }, before, after: before };
 }

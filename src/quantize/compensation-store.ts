@@ -41,10 +41,13 @@ function pathOf(folder: string, index: number, key: string): string {
   return join(folder, `layer-${index}-${key.slice(0, 16)}.safetensors`);
 }
 
+/** The rate as a tensor; 0 where no try lowered the loss. */
+const rateName = 'trained_rate';
+
 /** Writes the trained codes and scales; the file has its name only when it is whole. */
 export function saveCompensated(folder: string, index: number, key: string, layer: QuantizedLayer): void {
   mkdirSync(folder, { recursive: true });
-  const tensors = linearNames.flatMap((name) => {
+  const trained = linearNames.flatMap((name) => {
     return weightTensors(name, layer[name].weight).map(([tensorName, data]) => ({
       name: tensorName,
       dtype: data instanceof Float32Array ? ('F32' as const) : ('U32' as const),
@@ -52,11 +55,15 @@ export function saveCompensated(folder: string, index: number, key: string, laye
       data,
     }));
   });
+  const rate = new Float64Array([layer.trainedRate ?? 0]);
+  const tensors = [...trained, { name: rateName, dtype: 'F64' as const, shape: [1], data: rate }];
   const header = buildSafetensorsHeader(tensors.map(({ name, dtype, shape }) => ({ name, dtype, shape })));
   const path = pathOf(folder, index, key);
   writeFileSync(`${path}.partial`, Buffer.concat([header, ...tensors.map(({ data }) => bytesOf(data))]));
   renameSync(`${path}.partial`, path);
 }
+
+type Writable<T> = { -readonly [K in keyof T]: T[K] };
 
 /** The layer with its trained codes and scales, or null when none are there. @throws SafetensorsError for a damaged file */
 export function loadCompensated(
@@ -73,7 +80,8 @@ export function loadCompensated(
     const { begin, end } = tensors.find((tensor) => tensor.name === name)!;
     return file.buffer.slice(file.byteOffset + begin, file.byteOffset + end) as ArrayBuffer;
   };
-  const result = { ...layer } as { -readonly [K in keyof QuantizedLayer]: QuantizedLayer[K] };
+  const [rate] = new Float64Array(bytes(rateName));
+  const result: Writable<QuantizedLayer> = { ...layer, trainedRate: rate || null };
   for (const name of linearNames) {
     const { rows, grid = null } = layer[name].weight;
     const weight = storedWeight(name, rows, grid, bytes);

@@ -28,28 +28,32 @@ beforeAll(() => {
   };
 });
 
-/** Prepares with compensation. @returns which layers trained, and the artifact's shards */
+/** Prepares with compensation. @returns which layers trained, an entry an epoch, and the artifact's shards and provenance */
 async function prepared(name: string, store: string) {
   const trained: number[] = [];
   const out = join(folder, name);
   const onEpoch = (layer: number) => trained.push(layer);
   const compensation = {
-    settings: { ...compensationDefaults, epochs: 2 },
+    // few steps: what a second rate gives is kept, too
+    settings: { ...compensationDefaults, epochs: 2, retries: 1 },
     folder: join(folder, store),
     onEpoch,
   };
   await runPrepare({ ...options, out, compensation });
-  return { trained, shards: readArtifact(out).manifest.shards };
+  const { shards, provenance } = readArtifact(out).manifest;
+  return { trained, shards, provenance };
 }
 
 test('an interrupted run goes on behind its last finished layer, and the result is the same', async () => {
   const whole = await prepared('whole', 'store');
-  expect(whole.trained).toEqual([0, 0, 1, 1]);
+  expect(whole.trained).toEqual([0, 0, 0, 0, 1, 1, 1, 1]);
+  const { layerRates } = whole.provenance.compensation as { layerRates: (number | null)[] };
+  expect(layerRates).toHaveLength(2);
   const files = readdirSync(join(folder, 'store')).sort();
   expect(files).toHaveLength(2);
-  expect(await prepared('again', 'store')).toEqual({ trained: [], shards: whole.shards });
+  expect(await prepared('again', 'store')).toEqual({ ...whole, trained: [] });
   rmSync(join(folder, 'store', files.find((file) => file.startsWith('layer-1'))!));
-  expect(await prepared('resumed', 'store')).toEqual({ trained: [1, 1], shards: whole.shards });
+  expect(await prepared('resumed', 'store')).toEqual({ ...whole, trained: [1, 1, 1, 1] });
 });
 
 test('a damaged file is refused by name', async () => {

@@ -1,6 +1,6 @@
 /** Compensation inside the walk through the layers: trains each one, and takes the quantized stream through the result. */
 import type { LlamaConfig } from '../format/config';
-import { type CompensationOptions, compensateLayer, type OnEpoch } from './compensate';
+import { type CompensationOptions, compensateLayer, type OnEpoch, type TrainingTry } from './compensate';
 import { compensationKey, loadCompensated, saveCompensated } from './compensation-store';
 import { forwardBlock, ropeTable } from './forward';
 import { type Matrix, matrix } from './matrix';
@@ -14,6 +14,7 @@ export interface CompensationRun {
   readonly sequences?: number;
   readonly folder?: string;
   readonly onEpoch?: (layer: number, ...epoch: Parameters<OnEpoch>) => void;
+  readonly onTry?: (layer: number, training: TrainingTry) => void;
 }
 
 /** A layer's two streams, on the host or on a device. */
@@ -104,8 +105,10 @@ export class LayerCompensator {
     const key = folder && compensationKey(quantized, inputs, targets, method, settings);
     const found = folder && key ? loadCompensated(folder, index, key, quantized) : null;
     if (found) return found;
-    const told: OnEpoch = (...epoch) => run.onEpoch?.(index, ...epoch);
-    const { layer } = await compensateLayer(quantized, inputs, targets, config, method, settings, told);
+    const { layer } = await compensateLayer(quantized, inputs, targets, config, method, settings, {
+      onEpoch: (...epoch) => run.onEpoch?.(index, ...epoch),
+      onTry: (training) => run.onTry?.(index, training),
+    });
     if (folder && key) saveCompensated(folder, index, key, layer);
     return layer;
   }

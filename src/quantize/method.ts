@@ -64,6 +64,8 @@ export interface QuantizedLayer {
   readonly mlpNorm: QuantizedNorm;
   readonly gateUp: QuantizedLinear;
   readonly down: QuantizedLinear;
+  /** Rate that compensation trained it with; null where no try lowered its loss; absent without compensation. */
+  readonly trainedRate?: number | null;
 }
 
 /**

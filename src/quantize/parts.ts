@@ -23,6 +23,8 @@ export interface PartManifest
   readonly quant: QuantSpec;
   /** Clip ratios of the range's layers, for the provenance. */
   readonly clip: readonly ClipCounts[];
+  /** Rates that compensation trained the range's layers with, see `QuantizedLayer.trainedRate`. */
+  readonly rates?: readonly (number | null)[];
   /** Seed of the rotations. */
   readonly seed: number;
   readonly shards: readonly FileEntry[];
@@ -72,7 +74,7 @@ export function readPart(folder: string): Part {
 
 /** Everything of a part that all parts must agree on. */
 function commonOf({ manifest }: Part): string {
-  const { range: _, shards: __, clip: ___, quant, ...rest } = manifest;
+  const { range: _, shards: __, clip: ___, rates: ____, quant, ...rest } = manifest;
   return JSON.stringify({ ...rest, quant: { ...quant, layers: [] } });
 }
 

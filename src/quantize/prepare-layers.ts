@@ -20,7 +20,7 @@ export type OnLayer = (done: number, total: number) => void;
 /** What the parts of a run share. */
 export type PartCommon = Omit<
   PartManifest,
-  'format' | 'range' | 'quant' | 'clip' | 'shards' | 'maxTensorBytes'
+  'format' | 'range' | 'quant' | 'clip' | 'rates' | 'shards' | 'maxTensorBytes'
 >;
 
 /** @param prefix ids of float prefix tokens */
@@ -164,6 +164,8 @@ class LayerMaker {
     const quant = quantSpec(options, this.method, prefix, [quantized.spec]);
     await writeLayer(writer, quantized, layerTensors(common, quant, index, quantized.spec));
     const range = [index, index + 1] as const;
-    return { format: 'mergequant-part' as const, ...common, range, quant, clip: [quantized.clip] };
+    const { clip, trainedRate } = quantized;
+    const rates = trainedRate === undefined ? {} : { rates: [trainedRate] };
+    return { format: 'mergequant-part' as const, ...common, range, quant, clip: [clip], ...rates };
   }
 }

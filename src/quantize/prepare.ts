@@ -134,8 +134,9 @@ async function joinParts(
   range: PartManifest['range'],
 ): Promise<PartManifest> {
   const { shards: _, maxTensorBytes: __, ...common } = parts[0]!.manifest;
-  const { layers, clip } = await copyLayers(writer, parts);
-  return writer.finishPart({ ...common, range, quant: { ...common.quant, layers }, clip });
+  const { layers, clip, rates } = await copyLayers(writer, parts);
+  const trained = rates.length > 0 ? { rates } : {};
+  return writer.finishPart({ ...common, range, quant: { ...common.quant, layers }, clip, ...trained });
 }
 
 /**

@@ -2,6 +2,7 @@
 import { basename, resolve } from 'node:path';
 import { version } from '../../package.json';
 import type { CalibrationSet } from './calibration-data';
+import type { CompensationOptions } from './compensate';
 import type { ClipCounts } from './method';
 import {
   clipLossOf,
@@ -56,4 +57,14 @@ export function clipProvenance(layers: readonly ClipCounts[]): Record<string, un
   const attn = layers.map((layer) => layer.attn);
   const mlp = layers.map((layer) => layer.mlp);
   return { clipRatios: { ratios: ratioGrid, attn, mlp } };
+}
+
+/** With each layer's training rate (null: left as it was made), where one is not what was asked for. */
+export function withRates(
+  provenance: Record<string, unknown>,
+  layerRates: readonly (number | null)[],
+): Record<string, unknown> {
+  const compensation = provenance.compensation as CompensationOptions | undefined;
+  if (!compensation || layerRates.every((rate) => rate === compensation.rate)) return provenance;
+  return { ...provenance, compensation: { ...compensation, layerRates } };
 }
