@@ -3,10 +3,6 @@
 
 @group(0) @binding(5) var<storage, read> x: array<vec4f>; // [K]
 
-fn input_first(word: u32, is_there: bool) -> vec4f {
-  return x[word];
-}
-
-fn input_again(word: u32, is_there: bool) -> vec4f {
+fn input_word(word: u32, is_there: bool) -> vec4f {
   return x[word];
 }

@@ -14,38 +14,48 @@ fn magnitude_of(word: u32, weight_of: vec4f) -> f32 {
 }
 
 fn quantize_word(word: u32, weight_of: vec4f, r: f32, inverse: f32) {
-  let words = params.K / 4u;
+  let words = K / 4u;
   let value = staged_word(min(word, words - 1u)) * weight_of;
   let packed = pack_bytes(quantize4(value * r * inverse, vec4f(), params.q_max));
   store_word(word, select(0u, packed, word < words));
 }
 
-fn quantize_token(local: u32, lane: u32, lanes: u32) -> f32 {
-  let words = params.K / 4u;
-  var weights: array<vec4f, most_early>;
+struct Token {
+  share: StageShare,
+  weights: array<vec4f, most_early>,
+}
+
+fn load_token(local: u32) -> Token {
+  var token: Token;
+  token.share = load_share(local);
   for (var i = 0u; i < EARLY_WORDS; i++) {
-    weights[i] = norm_weight[min(local + i * WORKGROUP, words - 1u)];
+    token.weights[i] = norm_weight[min(local + i * WORKGROUP, K / 4u - 1u)];
   }
-  stage_token(local);
+  return token;
+}
+
+fn quantize_token(token: Token, local: u32, lane: u32, lanes: u32) -> f32 {
+  let words = K / 4u;
+  stage_token(token.share, local);
   workgroupBarrier();
   var magnitude = 0.0;
   for (var i = 0u; i < EARLY_WORDS; i++) {
     if (local + i * WORKGROUP < words) {
-      magnitude = max(magnitude, magnitude_of(local + i * WORKGROUP, weights[i]));
+      magnitude = max(magnitude, magnitude_of(local + i * WORKGROUP, token.weights[i]));
     }
   }
   for (var word = local + EARLY_WORDS * WORKGROUP; word < words; word += WORKGROUP) {
     magnitude = max(magnitude, magnitude_of(word, norm_weight[word]));
   }
-  let r = inverse_rms(tree_sum(share_of_squares(local), local, lane, lanes), params.K, params.eps);
-  let token = dynamic_scale(largest(magnitude, local, lane, lanes) * r, params.factor);
+  let r = inverse_rms(tree_sum(share_of_squares(local), local, lane, lanes), params.token_length, params.eps);
+  let quantizer = dynamic_scale(largest(magnitude, local, lane, lanes) * r, params.factor);
   for (var i = 0u; i < EARLY_WORDS; i++) {
     if (i * WORKGROUP < 8u * params.K_pieces) {
-      quantize_word(local + i * WORKGROUP, weights[i], r, token.inverse);
+      quantize_word(local + i * WORKGROUP, token.weights[i], r, quantizer.inverse);
     }
   }
   for (var base = EARLY_WORDS * WORKGROUP; base < 8u * params.K_pieces; base += WORKGROUP) {
-    quantize_word(base + local, norm_weight[min(base + local, words - 1u)], r, token.inverse);
+    quantize_word(base + local, norm_weight[min(base + local, words - 1u)], r, quantizer.inverse);
   }
-  return token.scale;
+  return quantizer.scale;
 }

@@ -16,21 +16,32 @@ fn quantize_word(word: u32, entry: vec4u, factor: vec4f, r: f32) {
   store_word(word, pack_bytes(quantize4(source * factor * r, offset, params.q_max)));
 }
 
-fn quantize_token(local: u32, lane: u32, lanes: u32) -> f32 {
+struct Token {
+  share: StageShare,
+  entries: array<vec4u, most_early>,
+  factors: array<vec4f, most_early>,
+}
+
+fn load_token(local: u32) -> Token {
   let words = 8u * params.K_pieces;
-  var entries: array<vec4u, most_early>;
-  var factors: array<vec4f, most_early>;
+  var token: Token;
+  token.share = load_share(local);
   for (var i = 0u; i < EARLY_WORDS; i++) {
     let word = min(local + i * WORKGROUP, words - 1u);
-    entries[i] = gather[word];
-    factors[i] = mult[word];
+    token.entries[i] = gather[word];
+    token.factors[i] = mult[word];
   }
-  stage_token(local);
+  return token;
+}
+
+fn quantize_token(token: Token, local: u32, lane: u32, lanes: u32) -> f32 {
+  let words = 8u * params.K_pieces;
+  stage_token(token.share, local);
   workgroupBarrier();
-  let r = inverse_rms(tree_sum(share_of_squares(local), local, lane, lanes), params.K, params.eps);
+  let r = inverse_rms(tree_sum(share_of_squares(local), local, lane, lanes), params.token_length, params.eps);
   for (var i = 0u; i < EARLY_WORDS; i++) {
     if (i * WORKGROUP < words) {
-      quantize_word(local + i * WORKGROUP, entries[i], factors[i], r);
+      quantize_word(local + i * WORKGROUP, token.entries[i], token.factors[i], r);
     }
   }
   for (var base = EARLY_WORDS * WORKGROUP; base < words; base += WORKGROUP) {

@@ -12,12 +12,14 @@
 // one pair for each of its subgroups more than another. Lane l of S owns the 16-byte pieces l, l + S, ... of its rows as far as
 // they are whole rounds of all lanes, and of the rest (the tail) the 4-byte words l, l + S, ..., so that few lanes idle. It
 // starts from -8 times the sum of the activations it meets, the offset of the nibbles. PIECES loads per row are in
-// flight per lane, and those of the next chunk of PIECES (or of the next rows) are issued before this one is used; the
-// first ones before the token is quantized.
+// flight per lane, and those of the next chunk of PIECES (or of the next rows) are issued before this one is used, what a pair
+// of rows needs beside them (its tail, scales, residual) a whole pair ahead; the first ones before the token is quantized.
+// The numbers of rounds and of the token's floats are constants of the pipeline: a model has few of them, and loops that a
+// compiler can unroll, without clamps and masks, are what the memory's bandwidth takes (docs/LOG.md).
 //
 // Words 0 .. 3 of piece p of the token lie at activations[p], words 4 .. 7 at activations[CAPACITY + p].
 // Preceded by quantize.wgsl, w4_dot.wgsl, silu.wgsl, decode_reduce.wgsl and one of decode_norm_static, decode_norm_dynamic
-// and decode_quantize, which bring quantize_token. Preconditions: K' a multiple of 32, at most 32 * CAPACITY;
+// and decode_quantize, which bring load_token and quantize_token. Preconditions: K' a multiple of 32, at most 32 * CAPACITY;
 // WORKGROUP a multiple of 256;
 // TAIL rounds of words cover what is left of K' behind whole rounds of pieces; GATED: row_start and rows even; invocations
 // form subgroups in the order of their index.
@@ -27,17 +29,20 @@ struct Params {
   rows: u32,
   row_start: u32,
   N: u32,
-  K: u32, // floats of the token
+  token_length: u32, // K for float expressions: a compiler may turn division by a constant into something else
   eps: f32,
   q_max: f32, // 7 or 127
   factor: f32, // dynamic: clip ratio / q_max; static: 1 / step
-  Dh: u32, // decode_combine
-  attention_pieces: u32,
+  attention_pieces: u32, // decode_combine
 }
 
 override WORKGROUP: u32 = 256;
 override CAPACITY: u32 = 128; // pieces of a token that fit
+override K: u32 = 4; // floats of the token
+override LANES: u32 = 0; // of a subgroup, where the device has one size only; else 0
+override ROUNDS: u32 = 0; // with LANES: whole rounds of LANES pieces in K_pieces
 override PIECES: u32 = 4; // at most max_pieces
+override TOKEN_FIRST: bool = true; // whether the token's loads are issued before the first weights'
 override TAIL: u32 = 4; // at most max_tail
 override HAS_BIAS: bool = false;
 override ACCUMULATE: bool = false;
@@ -67,21 +72,19 @@ struct Chunk {
   lower: array<vec4u, max_pieces>, // of the row below
 }
 
-struct Tail {
-  upper: array<u32, max_tail>,
-  lower: array<u32, max_tail>,
-}
-
 /// Pieces of rounds chunk * PIECES + j of the rows `row` and the one below it, if there are such rows: idle subgroups would
 /// otherwise all read the same place at the end. No branches around single loads, so that all are in flight at once: where there
-/// is no such piece, the last one, which nothing uses.
+/// may be no such piece, it is the last one, which nothing uses.
 fn load_chunk(row: u32, chunk: u32, lane: u32, lanes: u32) -> Chunk {
   var loaded: Chunk;
-  if (row < params.rows) {
+  if (row < params.rows && !(LANES > 0u && ROUNDS == 0u)) {
     let upper = row * params.K_pieces;
     let lower = min(row + 1u, params.rows - 1u) * params.K_pieces;
     for (var j = 0u; j < PIECES; j++) {
-      let piece = min((chunk * PIECES + j) * lanes + lane, params.K_pieces - 1u);
+      var piece = (chunk * PIECES + j) * lanes + lane;
+      if (LANES == 0u || ROUNDS % PIECES != 0u) {
+        piece = min(piece, params.K_pieces - 1u);
+      }
       loaded.upper[j] = weight[upper + piece];
       loaded.lower[j] = weight[lower + piece];
     }
@@ -89,17 +92,27 @@ fn load_chunk(row: u32, chunk: u32, lane: u32, lanes: u32) -> Chunk {
   return loaded;
 }
 
-/// Words behind the whole rounds, 0 where there are none.
-fn load_tail(row: u32, first: u32, lane: u32, lanes: u32) -> Tail {
-  var loaded: Tail;
+/// What a pair of rows needs beside its rounds.
+struct Ends {
+  tail_upper: array<u32, max_tail>, // words behind the whole rounds, 0 where there are none
+  tail_lower: array<u32, max_tail>,
+  scales: vec2f,
+  before: vec2f, // ACCUMULATE: the residual
+}
+
+fn load_ends(row: u32, first_tail: u32, lane: u32, lanes: u32) -> Ends {
+  var loaded: Ends;
   if (row < params.rows) {
-    let upper = row * params.K_pieces;
-    let lower = min(row + 1u, params.rows - 1u) * params.K_pieces;
+    let below = min(row + 1u, params.rows - 1u);
     for (var j = 0u; j < TAIL; j++) {
-      let word = first + j * lanes + lane;
+      let word = first_tail + j * lanes + lane;
       let at = min(word, 4u * params.K_pieces - 1u);
-      loaded.upper[j] = select(0u, weight[upper + at / 4u][at % 4u], at == word);
-      loaded.lower[j] = select(0u, weight[lower + at / 4u][at % 4u], at == word);
+      loaded.tail_upper[j] = select(0u, weight[row * params.K_pieces + at / 4u][at % 4u], at == word);
+      loaded.tail_lower[j] = select(0u, weight[below * params.K_pieces + at / 4u][at % 4u], at == word);
+    }
+    loaded.scales = vec2f(scale[params.row_start + row], scale[params.row_start + below]);
+    if (ACCUMULATE) {
+      loaded.before = vec2f(y[params.row_start + row], y[params.row_start + below]);
     }
   }
   return loaded;
@@ -142,30 +155,35 @@ fn scaled(sum: i32, row_scale: f32, token_scale: f32, n: u32) -> f32 {
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
         @builtin(local_invocation_index) local: u32, @builtin(subgroup_size) subgroup_size: u32) {
-  let lanes = min(subgroup_size, WORKGROUP);
+  let lanes = select(LANES, min(subgroup_size, WORKGROUP), LANES == 0u);
   let lane = local % lanes;
   let pairs_per_turn = WORKGROUP / lanes * groups.x;
   let own = 2u * (local / lanes * groups.x + group.x); // first row of this subgroup's first pair
-  let rounds = params.K_pieces / lanes;
+  let rounds = select(ROUNDS, params.K_pieces / lanes, LANES == 0u);
   let chunks = max(1u, (rounds + PIECES - 1u) / PIECES);
   let first_tail = 4u * rounds * lanes;
 
-  var ahead = load_chunk(own, 0u, lane, lanes);
-  let token_scale = quantize_token(local, lane, lanes);
+  var ahead: Chunk;
+  var ends: Ends;
+  if (!TOKEN_FIRST) {
+    ahead = load_chunk(own, 0u, lane, lanes);
+    ends = load_ends(own, first_tail, lane, lanes);
+  }
+  let token = load_token(local);
+  if (TOKEN_FIRST) {
+    ahead = load_chunk(own, 0u, lane, lanes);
+    ends = load_ends(own, first_tail, lane, lanes);
+  }
+  let token_scale = quantize_token(token, local, lane, lanes);
   workgroupBarrier();
   let offset = offset_share(rounds, lane, lanes);
 
   // As many turns for each subgroup of the workgroup as its first one has, so that control flow stays uniform.
   for (var turn = 0u; 2u * group.x + turn < params.rows; turn += 2u * pairs_per_turn) {
     let row = own + turn;
-    let n = params.row_start + min(row, params.rows - 1u);
-    let n_below = params.row_start + min(row + 1u, params.rows - 1u);
-    let scales = vec2f(scale[n], scale[n_below]);
-    var before = vec2f();
-    if (ACCUMULATE) {
-      before = vec2f(y[n], y[n_below]);
-    }
-    let tail = load_tail(row, first_tail, lane, lanes);
+    let n = params.row_start + row;
+    let end = ends;
+    ends = load_ends(row + 2u * pairs_per_turn, first_tail, lane, lanes);
     var acc = -offset;
     var acc_below = -offset;
     for (var chunk = 0u; chunk < chunks; chunk++) {
@@ -177,32 +195,32 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         if (round < rounds) {
           let first = activations[round * lanes + lane];
           let second = activations[CAPACITY + round * lanes + lane];
-          acc += dot32(current.upper[j], first, second);
-          acc_below += dot32(current.lower[j], first, second);
+          acc = add_dot32(acc, current.upper[j], first, second);
+          acc_below = add_dot32(acc_below, current.lower[j], first, second);
         }
       }
     }
     for (var j = 0u; j < TAIL; j++) {
       let pair = activation_pair(first_tail + j * lanes + lane);
-      acc += dot8(tail.upper[j], pair);
-      acc_below += dot8(tail.lower[j], pair);
+      acc += dot8(end.tail_upper[j], pair);
+      acc_below += dot8(end.tail_lower[j], pair);
     }
-    let value = scaled(subgroupAdd(acc), scales.x, token_scale, n);
-    let value_below = scaled(subgroupAdd(acc_below), scales.y, token_scale, n_below);
+    let value = scaled(subgroupAdd(acc), end.scales.x, token_scale, min(n, params.N - 1u));
+    let value_below = scaled(subgroupAdd(acc_below), end.scales.y, token_scale, min(n + 1u, params.N - 1u));
     if (lane == 0u && row < params.rows) {
       if (GATED) {
         y[n / 2u] = silu_gate(value, value_below);
       } else if (ACCUMULATE) {
-        y[n] = value + before.x;
+        y[n] = value + end.before.x;
       } else {
         y[n] = value;
       }
     }
     if (!GATED && lane == 0u && row + 1u < params.rows) {
       if (ACCUMULATE) {
-        y[n_below] = value_below + before.y;
+        y[n + 1u] = value_below + end.before.y;
       } else {
-        y[n_below] = value_below;
+        y[n + 1u] = value_below;
       }
     }
   }

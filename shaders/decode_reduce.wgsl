@@ -6,11 +6,23 @@ const norm_lanes = 256u; // invocations whose partial sums a norm adds: those of
 var<workgroup> partial_sums: array<f32, norm_lanes>;
 var<workgroup> partial_maxima: array<f32, WORKGROUP / 4u>; // of subgroups, which have 4 lanes or more
 
-/// The binary tree of the norm kernels over the first 256 invocations, its last steps within subgroups: a lane and its
-/// partner add the same two numbers, so each lane ends with the bits of lane 0.
+/// The binary tree of the norm kernels over the first 256 invocations: a lane and its partner add the same two numbers, so each
+/// lane ends with the bits of lane 0. Subgroups of 32 lanes and more each walk it for themselves, smaller ones its last steps.
 fn tree_sum(value: f32, local: u32, lane: u32, lanes: u32) -> f32 {
   if (local < norm_lanes) {
     partial_sums[local] = value;
+  }
+  if (lanes >= 32u) {
+    workgroupBarrier();
+    var parts: array<f32, 8>;
+    for (var j = 0u; j < 8u; j++) {
+      parts[j] = partial_sums[32u * j + lane % 32u];
+    }
+    var sum = ((parts[0] + parts[4]) + (parts[2] + parts[6])) + ((parts[1] + parts[5]) + (parts[3] + parts[7]));
+    for (var width = 16u; width > 0u; width /= 2u) {
+      sum += subgroupShuffleXor(sum, width);
+    }
+    return sum;
   }
   for (var width = norm_lanes / 2u; width >= lanes; width /= 2u) {
     workgroupBarrier();

@@ -8,7 +8,8 @@
 // team of S lanes owns the 16-byte pieces l, l + S, ... as far as they are whole rounds of all lanes; UNROLL (1, 2 or 4) of
 // them per row are loaded before the first is used. What is behind the whole rounds is loaded in front of them: as words of
 // 4 bytes where each lane needs one at most, so that little is computed for nothing, as pieces otherwise. Nothing in a round
-// is clamped or masked: instructions between loads are what keeps short rows from the memory's bandwidth (docs/LOG.md).
+// is clamped or masked: instructions between loads are what keeps short rows from the memory's bandwidth (docs/LOG.md). For
+// the same reason the number of rounds is a constant of the pipeline where the device has one subgroup size (LANES).
 // The grid's z is the token; its x and y cover the rows, and a loop takes up what is left when subgroups are wider than
 // the grid was computed for. Preceded by w4_dot.wgsl and w4_store.wgsl.
 // Preconditions: K' is a multiple of 32; WORKGROUP is a power of two; invocations form
@@ -29,8 +30,15 @@ override WORKGROUP: u32 = 256;
 override UNROLL: u32 = 2;
 override ROWS: u32 = 2;
 override SPLIT: u32 = 1; // a power of two; a workgroup with fewer subgroups splits less
+override LANES: u32 = 0; // of a subgroup (WORKGROUP if that is less), where the device has one size only; else 0
+override ROUNDS: u32 = 0; // with LANES: whole rounds of a team's lanes in K_pieces
+override REST: u32 = 0; // with LANES: what is behind them, one of the following
 override HAS_BIAS: bool = false;
 override ACCUMULATE: bool = false;
+
+const no_rest = 0u;
+const rest_of_words = 1u; // one a lane at most
+const rest_of_pieces = 2u;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> step: Step;
@@ -110,12 +118,27 @@ fn dot_rounds(share: Share, rounds: u32) -> vec2i {
   return acc;
 }
 
+/// What is behind the whole rounds.
+fn rest_kind(rest: u32, lanes: u32) -> u32 {
+  if (LANES > 0u) {
+    return REST;
+  }
+  return select(select(rest_of_pieces, rest_of_words, 4u * rest <= lanes), no_rest, rest == 0u);
+}
+
 /// One lane's share of both rows.
 fn dot_share(share: Share) -> vec2i {
-  let rounds = params.K_pieces / share.lanes;
+  var rounds = ROUNDS;
+  if (LANES == 0u) {
+    rounds = params.K_pieces / share.lanes;
+  }
   let first_rest = rounds * share.lanes;
-  let rest = params.K_pieces - first_rest; // pieces behind the whole rounds
-  if (4u * rest <= share.lanes) {
+  let rest = params.K_pieces - first_rest; // pieces
+  let kind = rest_kind(rest, share.lanes);
+  if (kind == no_rest) {
+    return dot_rounds(share, rounds);
+  }
+  if (kind == rest_of_words) {
     var upper = 0u;
     var lower = 0u;
     let piece = first_rest + share.lane / 4u;
@@ -157,7 +180,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     return;
   }
   let token = qmeta[t];
-  let lanes = min(subgroup_size, WORKGROUP);
+  let lanes = select(LANES, min(subgroup_size, WORKGROUP), LANES == 0u);
   let lane = local % lanes;
   let split = min(SPLIT, WORKGROUP / lanes);
   let team_lanes = split * lanes;
@@ -192,6 +215,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     }
     if (team_lane < ROWS && row + team_lane < params.rows) {
       store_scaled(t, params.row_start + own_row, select(total.x, total.y, team_lane == 1u), token, row_scale);
+    }
+    if (LANES > 0u) {
+      break; // the grid covers the rows
     }
   }
 }

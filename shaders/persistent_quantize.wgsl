@@ -74,26 +74,6 @@ fn share_of_squares(local: u32) -> f32 {
   return squares;
 }
 
-/// The norm kernels' binary tree over the first 256 invocations' shares, by every subgroup for itself where it is large enough.
-fn sum_of_shares(share: f32, place: Place, grid: Grid) -> f32 {
-  if (grid.lanes < 32u) {
-    return tree_sum(share, place.local, place.lane, grid.lanes);
-  }
-  if (place.local < norm_lanes) {
-    partial_sums[place.local] = share;
-  }
-  workgroupBarrier();
-  var parts: array<f32, 8>;
-  for (var j = 0u; j < 8u; j++) {
-    parts[j] = partial_sums[32u * j + place.lane % 32u];
-  }
-  var sum = ((parts[0] + parts[4]) + (parts[2] + parts[6])) + ((parts[1] + parts[5]) + (parts[3] + parts[7]));
-  for (var width = 16u; width > 0u; width /= 2u) {
-    sum += subgroupShuffleXor(sum, width);
-  }
-  return sum;
-}
-
 fn gathered(entry: u32) -> f32 {
   let k = entry & 0xFFFFFu;
   return staged[k % 4u * STAGED + k / 4u];
@@ -111,7 +91,7 @@ fn quantize_normed(site: Site, source: u32, place: Place, grid: Grid) {
   let constants = load_constants(site, place);
   stage_residual(source, place);
   workgroupBarrier();
-  let sum = sum_of_shares(share_of_squares(place.local), place, grid);
+  let sum = tree_sum(share_of_squares(place.local), place.local, place.lane, grid.lanes);
   let r = inverse_rms(sum, params.D, params.eps);
   for (var i = 0u; i < early_words; i++) {
     if (i * WORKGROUP < words) {

@@ -79,8 +79,8 @@ describe('tuning', async () => {
     const get: typeof bench.pipelines.get = (spec) => {
       if (spec.constants?.PIECES !== 4 || !spec.label.endsWith('silu-mul')) return bench.pipelines.get(spec);
       const source = spec.source.replace(
-        'let lanes = min(',
-        'if (params.N > 0u) {\n    return;\n  }\n  let lanes = min(',
+        'let lanes = select(',
+        'if (params.N > 0u) {\n    return;\n  }\n  let lanes = select(',
       );
       planted += Number(source !== spec.source);
       return bench.pipelines.get({ ...spec, source });

@@ -30,6 +30,11 @@ export interface Gpu {
   readonly caps: GpuCaps;
 }
 
+/** Whether every subgroup has the same size, so that a pipeline may take it for a constant. */
+export function hasOneSubgroupSize({ caps }: Gpu): boolean {
+  return caps.subgroups && caps.subgroupMinSize === caps.subgroupMaxSize;
+}
+
 export interface OpenGpuOptions {
   /** Capabilities to leave unused although the adapter has them (tests, bug hunting). */
   readonly without?: readonly (

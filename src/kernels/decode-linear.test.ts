@@ -17,7 +17,7 @@ import { quantStatic } from './quant-static';
 import { rmsnormQuantDynamic } from './rmsnorm-quant-dynamic';
 import { rmsnormQuantStatic } from './rmsnorm-quant-static';
 import { siluMul } from './silu-mul';
-import { expectEqualInts, KernelBench, normals, random } from './testing';
+import { expectEqualInts, KernelBench, normals, random, withAnySubgroup } from './testing';
 
 interface Shape {
   readonly kind: DecodeInput['kind'];
@@ -92,6 +92,14 @@ const shapes: readonly Shape[] = [
     ...{ kind: 'rmsnorm_quant_static', output: 'silu-mul', length: 64, inputs: 64, rows: 30, rowStart: 20 },
     ...{ outputs: 64, actBits: 8, bias: true },
   },
+  // More words than an invocation takes at once, of the token and of what a norm needs beside it.
+  {
+    ...{ kind: 'rmsnorm_quant_static', output: 'store', length: 4104, inputs: 5152, rows: 5, actBits: 4 },
+  },
+  {
+    ...{ kind: 'floats', output: 'accumulate', length: 6200, inputs: 6208, rows: 5, actBits: 8 },
+    quantizer: dynamic,
+  },
   {
     kind: 'attention',
     output: 'accumulate',
@@ -104,7 +112,17 @@ const shapes: readonly Shape[] = [
   { kind: 'attention', output: 'accumulate', length: 32, inputs: 64, rows: 40, actBits: 4, quantizer: fixed },
 ];
 
-const tunings: readonly DecodeLinearTuning[] = [{}, { groups: 1, pieces: 1 }, { groups: 3, pieces: 5 }];
+interface Variant {
+  readonly tuning: DecodeLinearTuning;
+  /** As on a device whose subgroups may have other sizes, too. */
+  readonly anySubgroup?: boolean;
+}
+
+const variants: readonly Variant[] = [
+  { tuning: {} },
+  { tuning: { groups: 1, pieces: 1 } },
+  { tuning: { groups: 3, pieces: 5 }, anySubgroup: true },
+];
 
 /** The token's source, and the plain kernels that quantize it. */
 interface Source {
@@ -194,9 +212,16 @@ describe('decode_linear', async () => {
     const expected = new Uint32Array(before.slice().buffer);
     expected.set(all.slice(from, to), from);
     expect(new Set(all.slice(from, to)).size).toBeGreaterThan(shape.zero ? 0 : 2);
-    for (const tuning of tunings) {
+    for (const { tuning, anySubgroup = false } of variants) {
       const y = fresh();
-      const op = await decodeLinear(bench, { ...block, input, actBits: shape.actBits, y, output, tuning });
+      const op = await decodeLinear(anySubgroup ? withAnySubgroup(bench) : bench, {
+        ...block,
+        input,
+        actBits: shape.actBits,
+        y,
+        output,
+        tuning,
+      });
       await bench.run([op], 1);
       expectEqualInts(await bench.readOutput(y, outputs), expected);
     }

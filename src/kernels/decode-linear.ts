@@ -14,7 +14,7 @@ import siluSource from '../../shaders/silu.wgsl?raw';
 import dotSource from '../../shaders/w4_dot.wgsl?raw';
 import { type ActBits, qMax } from '../format/scheme';
 import type { GpuMemory } from '../gpu/arena';
-import type { Gpu } from '../gpu/gpu';
+import { type Gpu, hasOneSubgroupSize } from '../gpu/gpu';
 import { type AttentionArgs, pieceCount, pieceKeys } from './attention';
 import { type KernelContext, makeOp, type Op, requireShape } from './op';
 
@@ -62,6 +62,8 @@ export interface DecodeLinearTuning {
   readonly groups?: number;
   /** 16-byte weight loads in flight per invocation and row, 1 to 6. */
   readonly pieces?: number;
+  /** Whether the token's loads are issued before the first weights'. */
+  readonly tokenFirst?: boolean;
 }
 
 export interface DecodeLinearArgs {
@@ -116,7 +118,8 @@ function defaultTuning(gpu: Gpu, input: DecodeInput, inputs: number): Required<D
   const threads = Math.min(most, wantedThreads[input.kind]);
   const rounds = Math.floor(inputs / 32 / 32); // of subgroups of 32
   const inTwos = rounds % 2 === 0 || rounds % 3 !== 0;
-  return { threads, groups: threads < 512 ? 264 : 132, pieces: threads === 1024 ? 1 : inTwos ? 2 : 3 };
+  const pieces = threads === 1024 ? 1 : inTwos ? 2 : 3;
+  return { threads, groups: threads < 512 ? 264 : 132, pieces, tokenFirst: input.kind !== 'attention' };
 }
 
 /** Subgroups of 32 share pairs of rows in the grid; larger ones find fewer rows, smaller ones walk more. */
@@ -129,6 +132,13 @@ function tailRounds({ caps }: Gpu, inputs: number): number {
     most = Math.max(most, Math.ceil((((inputs / 32) % lanes) * 4) / lanes));
   }
   return most;
+}
+
+/** Whole rounds of a subgroup's lanes in a row, where that is no number of its own on each device. */
+function roundsOf(gpu: Gpu, inputs: number): Readonly<Record<string, number>> {
+  if (!hasOneSubgroupSize(gpu)) return {};
+  const lanes = gpu.caps.subgroupMaxSize;
+  return { LANES: lanes, ROUNDS: Math.floor(inputs / 32 / lanes) };
 }
 
 /** K' up to which a token fits, in steps so that layers of slightly different K' share a pipeline. */
@@ -148,7 +158,8 @@ function stagedWords(length: number): number {
 
 /** Bytes of workgroup memory of one kernel: the token's integers, reductions, and the token's floats. */
 function workgroupBytes(inputs: number, input: DecodeInput, threads: number): number {
-  const staged = input.kind === 'floats' ? 0 : 16 * (stagedWords(floatCount(input)) + 8);
+  const staged =
+    input.kind === 'floats' || input.kind === 'attention' ? 0 : 16 * (stagedWords(floatCount(input)) + 8);
   return 32 * capacityPieces(inputs) + 4 * 256 + threads + staged;
 }
 
@@ -167,16 +178,16 @@ export function fitsDecodeLinear(gpu: Gpu, inputs: number, input: DecodeInput): 
  */
 export async function decodeLinear(context: KernelContext, args: DecodeLinearArgs): Promise<Op> {
   const { input, inputs, rows, rowStart, outputs, output } = args;
-  const { threads, groups, pieces } = { ...defaultTuning(context.gpu, input, inputs), ...args.tuning };
+  const tuning = { ...defaultTuning(context.gpu, input, inputs), ...args.tuning };
+  const { threads, groups, pieces } = tuning;
   requireDecodeLinear(context, args, threads, pieces);
-  const prologue = prologueOf(input, inputs / 4 / threads);
+  const prologue = prologueOf(input, threads, inputs / 4 / threads);
   const params = context.arena.uniform('decode_linear.params', {
     kPieces: inputs / 32,
-    ...{ rows, rowStart, N: outputs, K: floatCount(input) },
+    ...{ rows, rowStart, N: outputs, tokenLength: floatCount(input) },
     eps: { f32: 'eps' in input ? input.eps : 0 },
     qMax: { f32: qMax(args.actBits) },
     factor: { f32: factorOf(input, args.actBits) },
-    headDim: input.kind === 'attention' ? input.heads.headDim : 0,
     attentionPieces: input.kind === 'attention' ? pieceCount(input.heads) : 0,
   });
   const most = Math.ceil(rows / rowsPerWorkgroup(threads));
@@ -192,7 +203,10 @@ export async function decodeLinear(context: KernelContext, args: DecodeLinearArg
         PIECES: pieces,
         CAPACITY: capacityPieces(inputs),
         TAIL: tailRounds(context.gpu, inputs),
+        TOKEN_FIRST: Number(tuning.tokenFirst),
+        K: floatCount(input),
       },
+      ...roundsOf(context.gpu, inputs),
       ...{ HAS_BIAS: Number(args.bias !== null), ACCUMULATE: Number(output === 'accumulate') },
       GATED: Number(output === 'silu-mul'),
       ...prologue.constants,
@@ -210,39 +224,41 @@ interface Prologue {
 }
 
 /** `words`: of four integers that an invocation makes, rounded up where that is no whole number. */
-function prologueOf(input: DecodeInput, words: number): Prologue {
-  const staged = { STAGED: stagedWords(floatCount(input)) };
-  const early = { ...staged, EARLY_WORDS: Math.min(5, Math.ceil(words)) };
-  const batch = { BATCH: Math.min(6, Math.ceil(words)) };
+function prologueOf(input: DecodeInput, threads: number, words: number): Prologue {
+  const stageLoads = Math.min(4, Math.ceil(floatCount(input) / 4 / threads));
+  const norm = {
+    ...{ STAGED: stagedWords(floatCount(input)), STAGE_LOADS: stageLoads },
+    EARLY_WORDS: Math.min(5, Math.ceil(words)),
+  };
+  const batch = Math.min(6, Math.ceil(words));
+  const quantizer = { BATCH: batch, HELD: Number(batch >= words) };
   switch (input.kind) {
     case 'rmsnorm_quant_static':
       return {
         sources: [stageSource, normSource, normStaticSource],
-        constants: early,
+        constants: norm,
         bindings: [input.x, input.gather, input.mult],
       };
     case 'rmsnorm_quant_dynamic':
       return {
         sources: [stageSource, normSource, normDynamicSource],
-        constants: early,
+        constants: norm,
         bindings: [input.x, input.weight],
       };
     case 'floats':
       return {
         sources: [inputSource, quantizePrologue],
-        constants: { ...batch, DYNAMIC: Number(input.quantizer.kind === 'dynamic') },
+        constants: { ...quantizer, DYNAMIC: Number(input.quantizer.kind === 'dynamic') },
         bindings: [input.x],
       };
     case 'attention': {
       const { contextLength, headDim } = input.heads;
       const isDynamic = input.quantizer.kind === 'dynamic';
       return {
-        sources: [stageSource, joinSource, joinWordSource, combineSource, quantizePrologue],
+        sources: [joinSource, joinWordSource, combineSource, quantizePrologue],
         constants: {
-          ...staged,
-          ...batch,
-          DYNAMIC: Number(isDynamic),
-          PIECE_KEYS: pieceKeys(contextLength, headDim),
+          ...quantizer,
+          ...{ DYNAMIC: Number(isDynamic), Dh: headDim, PIECE_KEYS: pieceKeys(contextLength, headDim) },
         },
         bindings: [input.step, input.partials],
       };

@@ -12,6 +12,7 @@ import {
   KernelBench,
   normals,
   random,
+  withAnySubgroup,
 } from './testing';
 
 interface Case {
@@ -35,7 +36,12 @@ interface Data {
   readonly before: Float32Array<ArrayBuffer>; // [T, N], what y holds before
 }
 
-type Variant = { readonly kind: LinearW4Args['kind']; readonly tuning?: LinearW4Tuning };
+interface Variant {
+  readonly kind: LinearW4Args['kind'];
+  readonly tuning?: LinearW4Tuning;
+  /** As on a device whose subgroups may have other sizes, too. */
+  readonly anySubgroup?: boolean;
+}
 
 /** Every kernel and a range of tunings: all must give the same bits. Without subgroups some of them coincide. */
 const variants: readonly Variant[] = [
@@ -44,6 +50,8 @@ const variants: readonly Variant[] = [
   { kind: 'vector', tuning: { threads: 128, unroll: 4, rows: 2, subgroups: true } },
   { kind: 'vector', tuning: { threads: 64, rows: 1, split: 2, subgroups: true } },
   { kind: 'vector', tuning: { unroll: 1, rows: 2, split: 4, subgroups: true } },
+  { kind: 'vector', tuning: { threads: 64, split: 2, rows: 2, subgroups: true }, anySubgroup: true },
+  { kind: 'vector', tuning: { threads: 128, split: 1, rows: 1, subgroups: true }, anySubgroup: true },
   { kind: 'vector', tuning: { threads: 2, unroll: 2, lanesPerRow: 1 } }, // fewer invocations than a subgroup
   { kind: 'vector', tuning: { subgroups: false } },
   { kind: 'vector', tuning: { subgroups: false, threads: 128, lanesPerRow: 128, unroll: 2 } },
@@ -53,7 +61,10 @@ const variants: readonly Variant[] = [
   { kind: 'matrix', tuning: { subgroupMatrix: false } },
   { kind: 'matrix', tuning: { tileTokens: 32 } },
   { kind: 'matrix', tuning: { tileTokens: 16 } },
+  { kind: 'matrix', tuning: { subgroupMatrix: false, pairs: true } },
+  { kind: 'matrix', tuning: { tileTokens: 16, pairs: true } },
   { kind: 'matrix', tuning: { subgroupMatrix: true } },
+  { kind: 'matrix', tuning: { subgroupMatrix: true, largeTile: true } },
 ];
 
 /** Those that the device has: subgroups are optional, their matrices experimental and nowhere to be had without a GPU. */
@@ -65,11 +76,11 @@ function variantsOf(caps: GpuCaps): readonly Variant[] {
 }
 
 /** Leaves out what a software GPU is slow at: many workgroup barriers, and compiling kernels with large tiles. */
-function variantsFor({ caps }: Gpu, { numTokens, rows, bias, accumulate }: Case): readonly Variant[] {
+function variantsFor({ caps }: Gpu, { numTokens, rows, bias, accumulate, actBits }: Case): readonly Variant[] {
   const short = numTokens * rows <= 1000;
   return variantsOf(caps).filter(({ kind, tuning = {} }) =>
     kind === 'matrix'
-      ? !tuning.tileTokens || (bias && accumulate)
+      ? (!tuning.tileTokens || (bias && accumulate)) && (!tuning.pairs || actBits === 4)
       : short || (tuning.lanesPerRow ?? 32) === 1,
   );
 }
@@ -120,12 +131,13 @@ function reference(shape: Case, data: Data): Float64Array {
   return y;
 }
 
-async function runVariant(bench: KernelBench, shape: Case, data: Data, { kind, tuning = {} }: Variant) {
+async function runVariant(bench: KernelBench, shape: Case, data: Data, variant: Variant) {
+  const { kind, tuning = {}, anySubgroup = false } = variant;
   const { numTokens, inputs, rows, rowStart = 0, outputs = rows, accumulate = false, silu = false } = shape;
   const words = (numTokens * outputs) / (silu ? 2 : 1);
   const y = bench.output(words);
   bench.gpu.device.queue.writeBuffer(y, 0, data.before, 0, words);
-  const op = await linearW4(bench, {
+  const op = await linearW4(anySubgroup ? withAnySubgroup(bench) : bench, {
     ...{ kind, tuning, inputs, rows, rowStart, outputs, accumulate, silu, y, step: bench.step(numTokens) },
     q: bench.input(data.q),
     qmeta: bench.input(tokenMetaRef(data.q, inputs, data.tokenScale)),

@@ -4,6 +4,7 @@ import matvecSubgroupSource from '../../shaders/matvec_w4_sg.wgsl?raw';
 import dotSource from '../../shaders/w4_dot.wgsl?raw';
 import storeSource from '../../shaders/w4_store.wgsl?raw';
 import type { GpuMemory } from '../gpu/arena';
+import { hasOneSubgroupSize } from '../gpu/gpu';
 import { matmulW4 } from './matmul-w4';
 import { foldGrid, type KernelContext, makeOp, type Op, type OpSpec, requireShape } from './op';
 import { isPowerOfTwo } from './quantizer';
@@ -31,6 +32,10 @@ export interface LinearW4Tuning {
   readonly tileTokens?: 16 | 32 | 64;
   /** Matrix: whether to use subgroup matrices; unless told, where the device has them and `tileTokens` is not given. */
   readonly subgroupMatrix?: boolean;
+  /** Matrix on subgroup matrices: tiles of 128 tokens instead of 64, for long passes; see `hasLargeTile`. */
+  readonly largeTile?: boolean;
+  /** Matrix on packed dot products: a quarter of them replaced by additions; integers of 4 bits alone. */
+  readonly pairs?: boolean;
 }
 
 export interface LinearW4Args {
@@ -166,16 +171,28 @@ function subgroupVariant({ gpu }: KernelContext, args: LinearW4Args): Variant {
   const isSplit = isPowerOfTwo(split) && split <= threads;
   requireShape(isSplit, label, `split a power of two up to ${threads}, not ${split}`);
   // Enough workgroups for the widest subgroup this device may choose; with a narrower one the last of them find no row.
-  const subgroups = threads / Math.min(threads, gpu.caps.subgroupMaxSize);
-  const teams = subgroups / Math.min(split, subgroups);
-  const [x, y] = foldGrid(Math.ceil(args.rows / (teams * rows)));
+  const lanes = Math.min(threads, gpu.caps.subgroupMaxSize);
+  const subgroups = threads / lanes;
+  const teamLanes = Math.min(split, subgroups) * lanes;
+  const [x, y] = foldGrid(Math.ceil(args.rows / ((threads / teamLanes) * rows)));
   return {
     label,
     source: [dotSource, storeSource, matvecSubgroupSource].join('\n'),
     enables: ['subgroups'],
-    constants: { WORKGROUP: threads, UNROLL: unroll, ROWS: rows, SPLIT: split },
+    constants: {
+      ...{ WORKGROUP: threads, UNROLL: unroll, ROWS: rows, SPLIT: split },
+      ...(hasOneSubgroupSize(gpu) && { LANES: lanes, ...roundsOf(args.inputs, teamLanes) }),
+    },
     grid: (numTokens) => [x, y, numTokens],
   };
+}
+
+/** How a row's 16-byte pieces fall to the lanes of a team; K' that differ in the rest alone share a pipeline. */
+function roundsOf(inputs: number, teamLanes: number) {
+  const pieces = inputs / 32;
+  const rest = pieces % teamLanes;
+  const restKind = rest === 0 ? 0 : 4 * rest <= teamLanes ? 1 : 2;
+  return { ROUNDS: Math.floor(pieces / teamLanes), REST: restKind };
 }
 
 function requireVector(label: string, threads: number, unroll: number): void {

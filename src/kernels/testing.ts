@@ -121,6 +121,11 @@ export class KernelBench implements KernelContext {
   }
 }
 
+/** The same device as one whose subgroups may be smaller than they are: no wrapper may take their size for a constant. */
+export function withAnySubgroup({ gpu, pipelines, arena }: KernelContext): KernelContext {
+  return { gpu: { ...gpu, caps: { ...gpu.caps, subgroupMinSize: 2 } }, pipelines, arena };
+}
+
 /** Throws, showing the worst element, unless every actual value is finite and within its tolerance of the reference. */
 export function expectClose(
   actual: ArrayLike<number>,
