@@ -53,11 +53,15 @@ test('one program per token: tried when the model is loaded again, and what came
   expect((await ask(page, 'Hi')).trim()).not.toBe('');
 });
 
-test('a folder from this computer is checked, stored, loaded, and there at the next visit', async ({
+test('a folder from this computer is checked, refused by name or stored, loaded, and there at the next visit', async ({
   page,
 }) => {
   await openPage(page);
   await page.getByTestId('manager-open').click();
+  await page.getByTestId('folder-input').setInputFiles('models/demo-chat-8m');
+  await expect(page.getByTestId('folder-drop')).toContainText(
+    'this is a checkpoint (config.json, no manifest.json)',
+  );
   await page.getByTestId('folder-input').setInputFiles(folder);
   const row = page.getByTestId('model-row').filter({ hasText: 'from a folder' });
   await expect(row).toContainText('loaded', { timeout: 120_000 });
@@ -67,13 +71,6 @@ test('a folder from this computer is checked, stored, loaded, and there at the n
   await expectReady(page);
   await page.getByTestId('manager-open').click();
   await expect(row).toContainText('loaded');
-});
-
-test('a folder that is no artifact is refused by name', async ({ page }) => {
-  await openPage(page);
-  await page.getByTestId('manager-open').click();
-  await page.getByTestId('folder-input').setInputFiles('models/demo-chat-8m');
-  await expect(page.getByTestId('folder-drop')).toContainText('no manifest.json');
 });
 
 /** Drops a file or folder of this computer on the middle of the page, as a person does from the file manager. */

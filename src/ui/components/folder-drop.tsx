@@ -32,6 +32,9 @@ export function FolderDrop() {
         </button>
         . It is copied into the browser; nothing is uploaded.
       </p>
+      <p>
+        <code>npx mergequant prepare</code> makes such a folder from a Llama checkpoint.
+      </p>
       {progress && (
         <p role="status">
           Checking and storing: {formatBytes(progress.doneBytes)} of {formatBytes(progress.totalBytes)}

@@ -8,10 +8,20 @@ export type { FolderProgress };
 
 const isManifest = ({ name }: File) => name === 'manifest.json';
 
+/** Why files without a manifest.json are refused. */
+function notPrepared(files: readonly File[]): FolderError {
+  const isCheckpoint = files.some(({ name }) => name === 'config.json');
+  return new FolderError(
+    isCheckpoint
+      ? 'this is a checkpoint (config.json, no manifest.json): npx mergequant prepare makes a model for this page of it'
+      : 'there is no manifest.json, so this is not the folder of a prepared model',
+  );
+}
+
 /** @throws FolderError without a manifest.json */
 export function filesOfFolder(files: readonly File[]): File[] {
   const manifest = files.find(isManifest);
-  if (!manifest) throw new FolderError('the folder has no manifest.json, so it is not a prepared model');
+  if (!manifest) throw notPrepared(files);
   const folderOf = (file: File) => file.webkitRelativePath.replace(/[^/]*$/, '');
   return files.filter((file) => folderOf(file) === folderOf(manifest));
 }
@@ -22,8 +32,7 @@ export async function droppedFiles(transfer: DataTransfer): Promise<File[]> {
   const entries = [...transfer.items].flatMap((item) => item.webkitGetAsEntry() ?? []);
   const folders = await Promise.all(entries.map(filesBelow));
   const artifact = folders.find((folder) => folder.some(isManifest));
-  if (!artifact)
-    throw new FolderError('what was dropped has no manifest.json, so it is not a prepared model');
+  if (!artifact) throw notPrepared(folders.flat());
   return artifact;
 }
 
