@@ -15,7 +15,7 @@ import { type DeviceFlags, deviceOption, gpuMemoryOption, openLayerDevice } from
 import { numberBetween, tableBitsOption, wholeNumber } from '../options';
 import { progressBar } from '../progress';
 
-type Flags = Omit<PrepareOptions, 'checkpoint' | 'compensation' | 'device'> &
+type Flags = Omit<PrepareOptions, 'checkpoint' | 'compensation' | 'device' | 'onNotice'> &
   DeviceFlags & {
     readonly json?: boolean;
     /** true: the option without settings. */
@@ -175,13 +175,17 @@ async function prepare(checkpoint: string, flags: Flags): Promise<void> {
   let summary: PrepareSummary;
   try {
     summary = await runPrepare(
-      { ...options, ...compensation, ...(device && { device }), checkpoint },
+      { ...options, ...compensation, ...(device && { device }), checkpoint, onNotice },
       progress.onLayer,
     );
   } finally {
     progress.stop();
   }
   process.stdout.write(json ? `${JSON.stringify(summary)}\n` : summaryLine(summary));
+}
+
+function onNotice(text: string): void {
+  process.stderr.write(`${text}\n`);
 }
 
 function stop(code: number): never {

@@ -1,12 +1,13 @@
 /** Writes an artifact into a temporary sibling of its folder and gives it its name when it is whole. Node only. */
 import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { FileEntry, Manifest } from '../format/manifest';
 import { parseManifest } from '../format/parse-manifest';
 import { buildSafetensorsHeader } from '../format/safetensors';
 import { defaultMaxTensorBytes, headerEntryBytes, maxShardBytes, shardName } from '../format/shards';
 import { type StoredTensor, storedTensors, type TensorSpec } from '../format/tensors';
+import { claimFolder, unclaimFolder, workFolder } from './abandoned';
 import type { PartManifest } from './parts';
 
 /** The output folder cannot be made, or holds something that must not be overwritten. */
@@ -67,13 +68,13 @@ export class ArtifactWriter {
     checkOutput(folder, options.force ?? false);
     this.#maxShardBytes = options.maxShardBytes ?? maxShardBytes;
     this.maxTensorBytes = options.maxTensorBytes ?? Math.min(defaultMaxTensorBytes, this.#maxShardBytes);
-    const target = resolve(folder);
-    const suffix = randomBytes(4).toString('hex');
-    this.#partial = join(dirname(target), `.${basename(target)}.partial-${suffix}`);
+    this.#partial = workFolder(folder, 'partial', randomBytes(4).toString('hex'));
     try {
       mkdirSync(this.#partial, { recursive: true });
+      claimFolder(this.#partial);
     } catch (cause) {
-      throw new OutputError(`cannot write to ${dirname(target)}: ${(cause as Error).message}`, { cause });
+      const message = `cannot write to ${dirname(this.#partial)}: ${(cause as Error).message}`;
+      throw new OutputError(message, { cause });
     }
     process.once('exit', this.#removeOnExit);
   }
@@ -120,6 +121,7 @@ export class ArtifactWriter {
     writeFileSync(join(this.#partial, fileName), `${JSON.stringify(content, null, 1)}\n`);
     checkOutput(this.folder, this.options.force ?? false);
     rmSync(this.folder, { recursive: true, force: true });
+    unclaimFolder(this.#partial);
     renameSync(this.#partial, this.folder);
     process.off('exit', this.#removeOnExit);
   }

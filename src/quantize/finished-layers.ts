@@ -1,7 +1,8 @@
 /** Layers of a run that are done, one part folder each beside the output: a run that was killed goes on behind them. Node only. */
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, rmSync, statSync } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
+import { existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { claimFolder, workFolder } from './abandoned';
 import { ArtifactWriter, type ArtifactWriterOptions } from './artifact-writer';
 import { type Part, type PartManifest, readPart } from './parts';
 
@@ -29,9 +30,15 @@ export class FinishedLayers {
     madeFrom: object,
     readonly options: ArtifactWriterOptions = {},
   ) {
-    const target = resolve(out);
     const key = createHash('sha256').update(JSON.stringify(madeFrom)).digest('hex').slice(0, 12);
-    this.folder = join(dirname(target), `.${basename(target)}.layers-${key}`);
+    this.folder = workFolder(out, 'layers', key);
+    if (existsSync(this.folder)) claimFolder(this.folder);
+  }
+
+  /** How many layers are there. */
+  get count(): number {
+    if (!existsSync(this.folder)) return 0;
+    return readdirSync(this.folder).filter((name) => /^\d+$/.test(name)).length;
   }
 
   /** @throws FormatError for a folder that holds something else */
@@ -42,6 +49,8 @@ export class FinishedLayers {
 
   /** Writes a layer; its folder has its name only when it is whole. */
   async save(index: number, write: WriteLayerPart): Promise<Part> {
+    mkdirSync(this.folder, { recursive: true });
+    claimFolder(this.folder);
     const folder = join(this.folder, String(index));
     const { maxShardBytes, maxTensorBytes } = this.options;
     const writer = new ArtifactWriter(folder, {

@@ -87,7 +87,7 @@ test('a run that dies in layer 2 goes on behind layer 1, to the same bytes', asy
   });
   await expect(dies).rejects.toThrow('the power is gone');
   const layers = readdirSync(folder).filter((name) => name.startsWith('.killed-again.layers-'));
-  expect(layers.flatMap((name) => readdirSync(join(folder, name))).sort()).toEqual(['0', '1']);
+  expect(layers.flatMap((name) => readdirSync(join(folder, name))).sort()).toEqual(['0', '1', 'owner.json']);
   const calls: string[] = [];
   class Listener extends Stopwatch {
     override time<T>(stage: string, work: () => Promise<T>): Promise<T> {

@@ -88,6 +88,8 @@ export interface PrepareOptions {
   readonly force?: boolean;
   readonly maxShardBytes?: number;
   readonly maxTensorBytes?: number;
+  /** Told what an earlier run left beside the output and what becomes of it, a sentence each. */
+  readonly onNotice?: (text: string) => void;
 }
 
 /** Defaults of everything but paths; chosen by measurement, see docs/LOG.md. */

@@ -5,6 +5,7 @@ import type { LlamaConfig } from '../format/config';
 import { FormatError } from '../format/errors';
 import type { LayerSpec, Manifest, QuantSpec } from '../format/manifest';
 import type { ActBits, SchemeName } from '../format/scheme';
+import { removeAbandoned } from './abandoned';
 import { ArtifactWriter } from './artifact-writer';
 import { copyLayers, writeBeginning, writeEnding, writeParts } from './assemble';
 import { Checkpoint } from './checkpoint';
@@ -117,6 +118,9 @@ async function writeQuantized(
   const whole = { ...common, quant: quantSpec(options, method, prefix, []) };
   const earlier = earlierParts(after, options.layers?.[0] ?? 0, whole);
   const finished = new FinishedLayers(options.out, madeFrom(options, whole, earlier), options);
+  if (finished.count > 0) {
+    options.onNotice?.(`going on behind ${countOf(finished.count, 'finished layer')} in ${finished.folder}`);
+  }
   const source = prefix ? new PrefixedCheckpoint(checkpoint, prefix, method.hadamard) : checkpoint;
   const run = { checkpoint: source, set, options, common, prefix, finished, earlier, onLayer };
   const parts = await prepareLayers(run);
@@ -125,6 +129,23 @@ async function writeQuantized(
     : await writeParts(writer, checkpoint, parts, files);
   finished.remove();
   return { manifest, calibrationTokens: set?.tokens ?? 0 };
+}
+
+function countOf(count: number, thing: string): string {
+  return `${count} ${thing}${count === 1 ? '' : 's'}`;
+}
+
+/**
+ * Removes what processes that have certainly ended left beside the output: half-written artifacts, and, once this one is
+ * whole, layers that were finished for it with other options.
+ */
+function clearUp({ out, onNotice }: PrepareOptions, isDone: boolean): void {
+  for (const folder of removeAbandoned(out, 'partial')) {
+    onNotice?.(`removed ${folder}: the half-written artifact of a run that was killed`);
+  }
+  for (const folder of isDone ? removeAbandoned(out, 'layers') : []) {
+    onNotice?.(`removed ${folder}: layers that a killed run with other options had finished`);
+  }
 }
 
 /** One part of a range's layers. */
@@ -141,7 +162,8 @@ async function joinParts(
 
 /**
  * Prepares an artifact. The checkpoint is checked before anything is written; the output folder appears whole or not at
- * all. Quantized layers are kept beside it until then, and the same call after a kill goes on behind them. Memory: one layer in
+ * all. Quantized layers are kept beside it until then, and the same call after a kill goes on behind them; what a killed
+ * run with other options left is removed with the first that ends well. Memory: one layer in
  * float32, one shard, and the calibration tokens' hidden states (tokens · hidden size · 4 bytes); with a device those, and the
  * sites' activations of a layer, lie there up to its budget.
  * @throws FormatError, TokenizerError, CalibrationMissingError, CalibrationDataError or OutputError; RangeError for options
@@ -156,10 +178,12 @@ export async function runPrepare(
   try {
     checkOptions(options, checkpoint.config.numLayers);
     const writer = new ArtifactWriter(options.out, options);
+    clearUp(options, false);
     try {
       const source = options.hadamard ? new RotatedCheckpoint(checkpoint, options.seed) : checkpoint;
       const write = options.scheme === 'fp16' ? writeFloat : writeQuantized;
       const written = await write(writer, source, options, onLayer);
+      clearUp(options, true);
       return summaryOf(options, written, (performance.now() - start) / 1000);
     } finally {
       writer.discard();
