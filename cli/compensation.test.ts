@@ -20,6 +20,7 @@ test('every setting can be given', () => {
   };
   expect(parseCompensation(text)).toEqual({ ...expected, device: 'webgpu' });
   expect(parseCompensation('rank=full').rank).toBe('full');
+  expect(parseCompensation('rows=auto').batchRows).toBe('auto');
 });
 
 test.each([

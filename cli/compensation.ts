@@ -43,7 +43,7 @@ const setters: Readonly<Record<string, (settings: Settings, text: string) => voi
     settings.decay = numberAbove(0, false)(text, 'decay');
   },
   rows: (settings, text) => {
-    settings.batchRows = count(text, 'rows');
+    settings.batchRows = text === 'auto' ? 'auto' : count(text, 'rows');
   },
   scales: (settings, text) => {
     settings.learnScales = oneOf(['learned', 'fixed'])(text, 'scales') === 'learned';
@@ -60,7 +60,7 @@ const setters: Readonly<Record<string, (settings: Settings, text: string) => voi
 };
 
 export const compensateHelp =
-  'train each block: rank=<n|full>,epochs=<n>,rate=<x>,decay=<x>,rows=<n>,scales=<learned|fixed>,retries=<n>,seed=<n>,device=<wasm|webgpu>';
+  'train each block: rank=<n|full>,epochs=<n>,rate=<x>,decay=<x>,rows=<n|auto>,scales=<learned|fixed>,retries=<n>,seed=<n>,device=<wasm|webgpu>';
 
 /** `rank=16,epochs=8` over the defaults; an empty text is the defaults. @throws InvalidArgumentError naming the key */
 export function parseCompensation(text: string): CompensationOptions {

@@ -43,8 +43,8 @@ export interface CompensationOptions {
   readonly rate: number;
   /** AdamW's λ. */
   readonly decay: number;
-  /** Rows of tokens, each as long as the longest sequence, in one step. */
-  readonly batchRows: number;
+  /** Rows of tokens, each as long as the longest sequence, in one step; `auto`: see `autoBatchRows`. */
+  readonly batchRows: number | 'auto';
   /** Train the weights' row scales, too. */
   readonly learnScales: boolean;
   /** Further tries, each from the start at a quarter of the rate before, for a layer whose loss has not fallen. */
@@ -59,7 +59,7 @@ export const compensationDefaults: CompensationOptions = {
   epochs: 6,
   rate: 0.02,
   decay: 0.01,
-  batchRows: 4,
+  batchRows: 'auto',
   learnScales: true,
   retries: 2,
   seed: 1,

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { matrix } from './matrix';
 import { gatherRow, packSequences, rowAngles, rowPrefix, rowStarts, rowWeights } from './token-rows';
+import { autoBatchRows } from './training-batches';
 
 test('sequences are packed first fit, longest first, each once', () => {
   const rows = packSequences([3, 8, 5, 2], 8);
@@ -25,4 +26,8 @@ test('a row holds its sequences with starts, positions and weights of their own'
   expect([...rowWeights(row, 4)]).toEqual([1, 1, 1, 0]);
   expect([...rowWeights(row, 4, 1)]).toEqual([0, 1, 0, 0]);
   expect([...rowPrefix(packSequences([3], 3)[0]!, 3, 2)]).toEqual([1, 0, 0, 1, 0, 0]);
+});
+
+test('rows in one step grow with the rows there are, up to four', () => {
+  expect([1, 16, 31, 32, 63, 64, 1000].map(autoBatchRows)).toEqual([1, 1, 1, 2, 3, 4, 4]);
 });

@@ -24,20 +24,30 @@ function concatenate(parts: readonly Float32Array[]): Float32Array<ArrayBuffer> 
   return out;
 }
 
+/** Steps of an epoch that `auto` leaves: with 4 of them the first layers end worse than they began. */
+const autoSteps = 16;
+const mostAutoRows = 4;
+
+/** Rows in one step, at most 4, and 1 where there are few: many small steps serve better than a few large ones (docs/LOG.md). */
+export function autoBatchRows(rows: number): number {
+  return Math.min(mostAutoRows, Math.max(1, Math.floor(rows / autoSteps)));
+}
+
 /**
- * Rows as long as the longest sequence, `batchRows` of them a batch; the last batch is filled with empty rows.
+ * Rows as long as the longest sequence, `rowsPerBatch` of them a batch; the last batch is filled with empty rows.
  * @param prefixTokens first tokens of every sequence that are float prefix tokens: no loss is taken there
  */
 export function makeBatches(
   inputs: readonly Matrix[],
   targets: readonly Matrix[],
   config: LlamaConfig,
-  batchRows: number,
+  rowsPerBatch: number | 'auto',
   prefixTokens = 0,
 ): Batch[] {
   const lengths = inputs.map(({ rows }) => rows);
   const rowTokens = Math.max(...lengths);
   const rows = packSequences(lengths, rowTokens);
+  const batchRows = rowsPerBatch === 'auto' ? autoBatchRows(rows.length) : rowsPerBatch;
   while (rows.length % batchRows !== 0) rows.push([]);
   const half = config.headDim / 2;
   const rope = ropeTable(config, rowTokens);
