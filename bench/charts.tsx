@@ -14,11 +14,21 @@ export const seriesColours = [
   '#777777',
 ];
 
-const width = 720;
-const labelWidth = 205;
-const valueWidth = 110;
+interface Layout {
+  readonly width: number;
+  /** Of the labels left of the bars; where there is no room for them they stand above, in rows of `labelRow`. */
+  readonly labelWidth: number;
+  readonly labelRow: number;
+  readonly valueWidth: number;
+  readonly legendColumns: number;
+}
+
+const wideLayout: Layout = { width: 720, labelWidth: 205, labelRow: 0, valueWidth: 110, legendColumns: 3 };
+/** For half a window or a phone. */
+const narrowLayout: Layout = { width: 360, labelWidth: 0, labelRow: 18, valueWidth: 60, legendColumns: 2 };
 const barHeight = 14;
 const groupGap = 10;
+const legendRow = 16;
 const headHeight = 52;
 
 export function seriesColour(index: number): string {
@@ -34,14 +44,17 @@ export function chartText({ title, unit, groups }: ChartData): string {
 }
 
 /** Grouped horizontal bars from zero; a thin line shows least and most. */
-export function BarChart({ data }: { readonly data: ChartData }) {
+export function BarChart({ data, narrow = false }: { readonly data: ChartData; readonly narrow?: boolean }) {
+  const layout = narrow ? narrowLayout : wideLayout;
+  const { width, labelWidth, labelRow, valueWidth } = layout;
   const most = Math.max(...data.groups.flatMap(({ bars }) => bars.map((bar) => bar.value)), Number.MIN_VALUE);
   const span = width - labelWidth - valueWidth;
   const x = (value: number) => labelWidth + span * Math.min(1, Math.max(0, value / most));
-  let y = headHeight;
+  const columns = narrow ? layout.legendColumns : data.series.length;
+  let y = headHeight + legendRow * (Math.ceil(data.series.length / columns) - 1);
   const groups = data.groups.map((group) => {
-    const top = y;
-    y += group.bars.length * barHeight + groupGap;
+    const top = y + labelRow;
+    y = top + group.bars.length * barHeight + groupGap;
     return { ...group, top };
   });
   return (
@@ -60,12 +73,16 @@ export function BarChart({ data }: { readonly data: ChartData }) {
       <text x="0" y="14" font-size="14" font-weight="600">
         {`${data.title}, ${data.unit}`}
       </text>
-      <Legend series={data.series} y={32} />
+      <Legend series={data.series} y={32} width={width} columns={columns} />
       {groups.map(({ label, bars, top }) => (
         <g key={label}>
-          <text x={labelWidth - 8} y={top + (bars.length * barHeight) / 2 + 4} text-anchor="end">
-            {label}
-          </text>
+          {narrow ? (
+            <text y={top - 5}>{label}</text>
+          ) : (
+            <text x={labelWidth - 8} y={top + (bars.length * barHeight) / 2 + 4} text-anchor="end">
+              {label}
+            </text>
+          )}
           {bars.map((bar, i) => {
             const barY = top + i * barHeight;
             const middle = barY + barHeight / 2 - 1;
@@ -96,12 +113,22 @@ export function BarChart({ data }: { readonly data: ChartData }) {
   );
 }
 
-function Legend({ series, y }: { readonly series: readonly string[]; readonly y: number }) {
-  const column = width / Math.max(1, series.length);
+interface LegendProps {
+  readonly series: readonly string[];
+  readonly y: number;
+  readonly width: number;
+  readonly columns: number;
+}
+
+function Legend({ series, y, width, columns }: LegendProps) {
+  const column = Math.min(width / Math.max(1, columns), 170);
   return (
     <g font-size="11">
       {series.map((name, i) => (
-        <g key={name} transform={`translate(${Math.min(column, 170) * i} ${y})`}>
+        <g
+          key={name}
+          transform={`translate(${column * (i % columns)} ${y + legendRow * Math.floor(i / columns)})`}
+        >
           <rect width="10" height="10" y="-9" rx="2" fill={seriesColour(i)} />
           <text x="14">{name}</text>
         </g>
@@ -118,11 +145,16 @@ function kernelsOf({ ops }: Timeline): string[] {
 }
 
 const timelineHeight = 34;
-const legendColumns = 3;
-const legendRow = 16;
 
 /** Operations from left to right, as wide as they take long, coloured by kernel. */
-export function TimelineChart({ timeline }: { readonly timeline: Timeline }) {
+export function TimelineChart({
+  timeline,
+  narrow = false,
+}: {
+  readonly timeline: Timeline;
+  readonly narrow?: boolean;
+}) {
+  const { width, legendColumns } = narrow ? narrowLayout : wideLayout;
   const kernels = kernelsOf(timeline);
   const total = timeline.ops.reduce((sum, { us }) => sum + us, 0);
   const legendTop = timelineHeight + 20;

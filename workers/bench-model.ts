@@ -1,6 +1,7 @@
 /** Artifacts for the panel: loaded through a store of their own, so that measuring a first visit deletes nobody's model. */
 import { createStore, del, get, keys, set } from 'idb-keyval';
 import type { ModelSource } from '../bench/suites/artifact';
+import { meanClipRatios } from '../src/format/clip-ratios';
 import { parseSafetensorsHeader } from '../src/format/safetensors';
 import { WeightsLoader } from '../src/model/weights-loader';
 import { networkTiming } from '../src/storage/download';
@@ -75,7 +76,7 @@ async function fetchRange(url: string, begin: number, end: number): Promise<Arra
 /** The steps that are merged into an artifact's norms, read from its shards without loading the rest of them. */
 export async function inspectArtifact(address: string): Promise<ArtifactInsight> {
   const artifact = await openArtifact(address, benchStorage());
-  const { name, scheme, quant, config } = artifact.manifest;
+  const { name, scheme, quant, config, provenance } = artifact.manifest;
   const tensors = await readNormTensors(artifact);
   const sites: SiteScales[] = [];
   for (let layer = 0; layer < config.numLayers; layer++) {
@@ -87,6 +88,7 @@ export async function inspectArtifact(address: string): Promise<ArtifactInsight>
   }
   return {
     ...{ name, scheme, alpha: quant?.alpha ?? null, hiddenSize: config.hiddenSize, sites },
+    clips: meanClipRatios(provenance, config.numLayers),
     ratios: (quant?.layers ?? []).map(({ oAct, downAct }) => ({ o: oAct, down: downAct })),
   };
 }

@@ -1,6 +1,7 @@
 /** What crosses between the developer panel and the worker that measures. */
 import type { Remote } from 'comlink';
 import type { BenchFile, BenchRequest, Figure } from '../bench/figures';
+import type { MeanClips } from '../src/format/clip-ratios';
 import type { Gpu } from '../src/gpu/gpu';
 import type { WireResult } from './protocol';
 
@@ -33,6 +34,8 @@ export interface ArtifactInsight {
   readonly hiddenSize: number;
   /** Clip ratios of o and down by layer, as the manifest states them. */
   readonly ratios: readonly { readonly o: number; readonly down: number }[];
+  /** Mean clip ratio of the norms' channels by layer, where the provenance tells; null where it does not. */
+  readonly clips: readonly MeanClips[] | null;
   readonly sites: readonly SiteScales[];
 }
 

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import * as v from 'valibot';
+import { meanClipRatios } from '../../src/format/clip-ratios';
 import type { LayerSpec, Manifest, QuantSpec } from '../../src/format/manifest';
 import { type SchemeModes, schemeModes } from '../../src/format/scheme';
 import { type TensorSpec, tensorBytes, tensorSpecs } from '../../src/format/tensors';
@@ -83,7 +83,7 @@ function inspectionText(manifest: Manifest): string {
     lines.push(`weight levels   ${levelsText(quant)}`);
     if (quant.zeroPoints) lines.push('zero points     behind norms, taken off again by biases');
     if (quant.prefix) lines.push(`float prefix    tokens ${quant.prefix.ids.join(' ')}`);
-    lines.push('', layerTable(quant.layers, facts.provenance.clipRatios));
+    lines.push('', layerTable(quant.layers, facts.provenance));
   }
   const files = [...shards, ...facts.tokenizerFiles].map((f) => [
     f.name,
@@ -107,37 +107,22 @@ function levelsText({ weightBits, weightGrid }: QuantSpec): string {
   return `${2 ** weightBits} with a zero point, a step for ${groupSize ? `each ${groupSize} inputs of a row` : 'each row'}`;
 }
 
-/** Numbers of channels at each clip ratio, as `prepare` leaves them in the provenance, which is free in form. */
-const clipCounts = v.array(v.nullable(v.array(v.number())));
-const clipRatios = v.object({ ratios: v.array(v.number()), attn: clipCounts, mlp: clipCounts });
-
-/** The channels' mean clip ratio in each layer, attn and mlp. */
-function meanClips(found: unknown, layers: number): string[][] {
-  const { success, output } = v.safeParse(clipRatios, found);
-  const mean = (counts: readonly number[] | null | undefined) => {
-    if (!success || !counts) return '–';
-    const total = counts.reduce((sum, count) => sum + count, 0);
-    return (counts.reduce((sum, count, i) => sum + count * (output.ratios[i] ?? 0), 0) / total).toFixed(2);
-  };
-  return Array.from({ length: layers }, (_, i) =>
-    success ? [mean(output.attn[i]), mean(output.mlp[i])] : ['–', '–'],
-  );
-}
-
 /**
  * K' of each norm, the mean clip ratio of its channels, and what quantizes each linear's input: a dynamic clip ratio, a static
  * step, or 1 for a merged one.
  */
-function layerTable(layers: readonly LayerSpec[], clips: unknown): string {
+function layerTable(layers: readonly LayerSpec[], provenance: unknown): string {
   const acts = ['attn act', 'o act', 'mlp act', 'down act'];
   const header = ['layer', "K' attn", "K' mlp", 'offsets', 'attn clip', 'mlp clip', ...acts];
-  const means = meanClips(clips, layers.length);
+  const clips = meanClipRatios(provenance, layers.length);
+  const clipText = (mean: number | null | undefined) => mean?.toFixed(2) ?? '–';
   const rows = layers.map((layer, i) => [
     String(i),
     String(layer.attnInputs),
     String(layer.mlpInputs),
     [layer.attnOffsets ? 'attn' : '', layer.mlpOffsets ? 'mlp' : ''].filter(Boolean).join(', ') || 'none',
-    ...means[i]!,
+    clipText(clips?.[i]?.attn),
+    clipText(clips?.[i]?.mlp),
     ...[layer.attnAct, layer.oAct, layer.mlpAct, layer.downAct].map((act) =>
       String(Number(act.toPrecision(4))),
     ),

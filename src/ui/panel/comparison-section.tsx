@@ -9,6 +9,7 @@ import {
   replies,
   stopComparing,
 } from './comparison-state';
+import { ModelOptions } from './model-options';
 import { models } from './panel-models';
 import { agreedTokens, cutReply } from './reply-comparison';
 import { activity } from './state';
@@ -73,11 +74,7 @@ function ComparisonFields() {
               comparison.value = { ...comparison.value, urls: chosen };
             }}
           >
-            {models.value.map(({ url, name }) => (
-              <option key={url} value={url}>
-                {name}
-              </option>
-            ))}
+            <ModelOptions />
           </select>
         </label>
       ))}

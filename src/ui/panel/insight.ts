@@ -61,12 +61,14 @@ function exact(value: number) {
 }
 
 /** The pictures of an artifact; none for one without merged norms. */
-export function insightViews({ name, scheme, alpha, sites, ratios }: ArtifactInsight): View[] {
+export function insightViews({ name, scheme, alpha, sites, ratios, clips }: ArtifactInsight): View[] {
   if (sites.length === 0) return [];
   const summaries = sites.map((site) => ({ ...site, ...summarizeSite(site) }));
   const label = ({ layer, site }: SiteScales) => `layer ${layer}, ${site}`;
-  const series = ['before', 'after'];
   const added = summaries.reduce((sum, site) => sum + site.added, 0);
+  const series = added > 0 ? ['before', 'after'] : ['before']; // the same, where nothing was split
+  const drawn = (groups: BarGroup[]): BarGroup[] =>
+    groups.map(({ label, bars }) => ({ label, bars: bars.filter((bar) => series.includes(bar.series)) }));
   return [
     {
       ...{
@@ -76,7 +78,9 @@ export function insightViews({ name, scheme, alpha, sites, ratios }: ArtifactIns
         timeline: null,
       },
       statements: [
-        `α = ${alpha ?? '–'}: ${added} columns added in ${sites.length} norms; a step above the mean by more than α standard deviations is split.`,
+        added > 0
+          ? `α = ${alpha}: ${added} columns added in ${sites.length} norms; a step above the mean by more than α standard deviations is split.`
+          : `No channel of the ${sites.length} norms was split.`,
       ],
       header: [
         'norm',
@@ -98,13 +102,15 @@ export function insightViews({ name, scheme, alpha, sites, ratios }: ArtifactIns
       ]),
       chart: {
         ...{ title: 'Largest step over the mean', unit: '×', series },
-        groups: summaries.map((site) => ({
-          label: label(site),
-          bars: [
-            { series: 'before', ...exact(site.peakBefore) },
-            { series: 'after', ...exact(site.peakAfter) },
-          ],
-        })),
+        groups: drawn(
+          summaries.map((site) => ({
+            label: label(site),
+            bars: [
+              { series: 'before', ...exact(site.peakBefore) },
+              { series: 'after', ...exact(site.peakAfter) },
+            ],
+          })),
+        ),
       },
     },
     {
@@ -115,31 +121,80 @@ export function insightViews({ name, scheme, alpha, sites, ratios }: ArtifactIns
         range,
         ...bars.map(({ value }) => numberText(value)),
       ]),
-      chart: { title: 'Channels by step', unit: 'log₁₀(1 + count)', series, groups: stepHistogram(sites) },
+      chart: {
+        title: 'Channels by step',
+        unit: 'log₁₀(1 + count)',
+        series,
+        groups: drawn(stepHistogram(sites)),
+      },
     },
+    ...clipViews(name, clips),
     ...(scheme === 'mergequant' ? ratioViews(name, ratios) : []), // elsewhere these are no ratios
+  ];
+}
+
+/** How much of their channels' ranges the static steps of the norms keep, by layer. */
+function clipViews(name: string, clips: ArtifactInsight['clips']): View[] {
+  if (clips === null) return [];
+  const text = {
+    id: 'insight-clips',
+    title: `${name}: clip ratios of the norms’ channels`,
+    statement:
+      'Means over the channels, each of which has its own: 1 keeps the largest value seen in calibration.',
+    unit: '× the largest value, mean',
+  };
+  return [
+    layerView(
+      text,
+      ['attn', 'mlp'],
+      clips.map(({ attn, mlp }) => [attn, mlp]),
+    ),
   ];
 }
 
 /** How much of a token's range the per-token quantizers of o and down keep, by layer. */
 function ratioViews(name: string, ratios: ArtifactInsight['ratios']): View[] {
   if (ratios.length === 0) return [];
+  const text = {
+    id: 'insight-ratios',
+    title: `${name}: clip ratios of o and down`,
+    statement: '1 keeps a token’s largest value; less gives it up for finer steps of all others.',
+    unit: '× the largest value',
+  };
   return [
-    {
-      ...{ id: 'insight-ratios', suite: 'demo', title: `${name}: clip ratios of o and down`, timeline: null },
-      statements: ['1 keeps a token’s largest value; less gives it up for finer steps of all others.'],
-      header: ['layer', 'o', 'down'],
-      rows: ratios.map(({ o, down }, layer) => [String(layer), numberText(o), numberText(down)]),
-      chart: {
-        ...{ title: 'Clip ratio', unit: '× the largest value', series: ['o', 'down'] },
-        groups: ratios.map(({ o, down }, layer) => ({
-          label: `layer ${layer}`,
-          bars: [
-            { series: 'o', ...exact(o) },
-            { series: 'down', ...exact(down) },
-          ],
-        })),
-      },
-    },
+    layerView(
+      text,
+      ['o', 'down'],
+      ratios.map(({ o, down }) => [o, down]),
+    ),
   ];
+}
+
+interface LayerText {
+  readonly id: string;
+  readonly title: string;
+  readonly statement: string;
+  readonly unit: string;
+}
+
+/** A bar for each series in each layer; null draws none. */
+function layerView(
+  { id, title, statement, unit }: LayerText,
+  series: readonly string[],
+  layers: readonly (readonly (number | null)[])[],
+): View {
+  return {
+    ...{ id, suite: 'demo', title, timeline: null, statements: [statement], header: ['layer', ...series] },
+    rows: layers.map((values, layer) => [
+      String(layer),
+      ...values.map((value) => (value === null ? '–' : numberText(value))),
+    ]),
+    chart: {
+      ...{ title: 'Clip ratio', unit, series },
+      groups: layers.map((values, layer) => ({
+        label: `layer ${layer}`,
+        bars: values.flatMap((value, i) => (value === null ? [] : [{ series: series[i]!, ...exact(value) }])),
+      })),
+    },
+  };
 }

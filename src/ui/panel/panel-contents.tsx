@@ -14,10 +14,12 @@ export function PanelContents() {
         Dynamic quantization looks at every token to choose its step. Static quantization chose the steps
         beforehand and hides them in the norm in front. This panel measures what that saves here.
       </p>
-      <p data-testid="bench-gpu">
-        {gpu.value ? `Adapter: ${adapterName(gpu.value.adapter)}` : 'Looking for the adapter …'}
-        {gpu.value?.caps.software && ' (computed on the CPU: figures say little about a GPU)'}
-      </p>
+      {state.kind !== 'unavailable' && (
+        <p data-testid="bench-gpu">
+          {gpu.value ? `Adapter: ${adapterName(gpu.value.adapter)}` : 'Looking for the adapter …'}
+          {gpu.value?.caps.software && ' (computed on the CPU: figures say little about a GPU)'}
+        </p>
+      )}
       {state.kind === 'unavailable' ? (
         <p class="notice-error">{state.message}</p>
       ) : (

@@ -1,7 +1,7 @@
-/** The models that the panel offers: those that come with the page, and the one chatted with last. */
+/** The models that the panel offers: those that come with the page, and those that were loaded from elsewhere. */
 import { signal } from '@preact/signals';
 import { fetchCatalog } from '../state/catalog';
-import { lastModelUrl } from '../state/preferences';
+import { addedUrls, lastModelUrl } from '../state/preferences';
 
 export interface PanelModel {
   readonly url: string;
@@ -15,7 +15,7 @@ export const models = signal<readonly PanelModel[]>([]);
 /** Fills {@link models}. @throws CatalogError */
 export async function findModels(): Promise<void> {
   const bundled = await fetchCatalog();
-  const last = lastModelUrl.value;
-  const other = last === '' || bundled.some(({ url }) => url === last);
-  models.value = other ? bundled : [...bundled, { url: last, name: last, scheme: null }];
+  const known = new Set(['', ...bundled.map(({ url }) => url)]);
+  const others = new Set([...addedUrls.value, lastModelUrl.value].filter((url) => !known.has(url)));
+  models.value = [...bundled, ...[...others].map((url) => ({ url, name: url, scheme: null }))];
 }

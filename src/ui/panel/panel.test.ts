@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { benchFile, figure, suite } from '../../../bench/testing';
+import { meanClipRatios } from '../../format/clip-ratios';
 import { csvOf } from './export';
 import { insightViews, summarizeSite } from './insight';
 import { defaultRequest, requestFromQuery, requestQuery } from './request-link';
@@ -43,11 +44,23 @@ describe('insight', () => {
       ...{ name: 'Tiny', scheme: 'mergequant', alpha: 5, hiddenSize: 4 },
       ratios: [{ o: 0.9, down: 0.8 }],
       sites: [site],
+      clips: null,
     };
-    const [peaks, , clips] = insightViews(insight);
-    expect(clips!.rows).toEqual([['0', '0.9', '0.8']]);
+    const [peaks, , ratios] = insightViews(insight);
+    expect(ratios!.rows).toEqual([['0', '0.9', '0.8']]);
     expect(insightViews({ ...insight, scheme: 'mergequant-static' })).toHaveLength(2);
     expect(peaks!.rows).toEqual([['layer 0, attn', '1', '1', '1', '2', '1', '0.9', '–']]);
     expect(insightViews({ ...insight, sites: [] })).toEqual([]);
+    const clips = meanClipRatios({ clipRatios: { ratios: [1, 0.5], attn: [[1, 3]], mlp: [null] } }, 1);
+    expect(insightViews({ ...insight, clips })[2]!.rows).toEqual([['0', '0.625', '–']]);
+    expect(meanClipRatios({ clipRatios: 'free in form' }, 1)).toBeNull();
+  });
+
+  test('nothing split: said so, and drawn once', () => {
+    const whole = { ...site, columns: [1, 1, 1, 1] };
+    const insight = { ...{ name: 'Tiny', scheme: 'mergequant', alpha: null, hiddenSize: 4 }, clips: null };
+    const [peaks] = insightViews({ ...insight, ratios: [], sites: [whole] });
+    expect(peaks!.statements).toEqual(['No channel of the 1 norms was split.']);
+    expect(peaks!.chart!.groups[0]!.bars.map(({ series }) => series)).toEqual(['before']);
   });
 });

@@ -1,4 +1,5 @@
 import { benchShapes } from '../../../bench/shapes';
+import { ModelOptions } from './model-options';
 import { models } from './panel-models';
 import { modelUrl, request } from './state';
 
@@ -17,11 +18,7 @@ export function ModelField() {
         }}
       >
         {!known && <option value={modelUrl.value}>{modelUrl.value}</option>}
-        {models.value.map(({ url, name }) => (
-          <option key={url} value={url}>
-            {name}
-          </option>
-        ))}
+        <ModelOptions />
       </select>
     </label>
   );

@@ -4,6 +4,7 @@ import type { View } from '../../../bench/view';
 import { viewsOf } from '../../../bench/views';
 import { csvOf, download } from './export';
 import { reproducingLink } from './state';
+import { useNarrow } from './use-narrow';
 
 /** A finished run: where it was measured, every view as chart and table, and ways to take it along. */
 export function ResultView({ file }: { readonly file: BenchFile }) {
@@ -56,10 +57,11 @@ export function ResultView({ file }: { readonly file: BenchFile }) {
 
 /** A chart with its table behind a disclosure; a view without a chart shows the table at once. */
 export function ViewCard({ view }: { readonly view: View }) {
+  const { box, narrow } = useNarrow<HTMLDivElement>(480);
   const drawn = view.chart ? (
-    <BarChart data={view.chart} />
+    <BarChart data={view.chart} narrow={narrow} />
   ) : (
-    view.timeline && <TimelineChart timeline={view.timeline} />
+    view.timeline && <TimelineChart timeline={view.timeline} narrow={narrow} />
   );
   return (
     <article class="bench-card" data-testid={`bench-view-${view.id}`}>
@@ -71,7 +73,11 @@ export function ViewCard({ view }: { readonly view: View }) {
           ))}
         </ul>
       )}
-      {drawn && <div class="bench-chart">{drawn}</div>}
+      {drawn && (
+        <div class="bench-chart" ref={box}>
+          {drawn}
+        </div>
+      )}
       {drawn ? (
         <details>
           <summary>As a table</summary>
