@@ -53,6 +53,11 @@ const schema = v.object({
 
 /** @throws BenchFileError */
 export function parseBenchFile(text: string, name: string): BenchFile {
+  return parseStored(schema, text, name);
+}
+
+/** What a file of this repository holds, if it is what `schema` says. @throws BenchFileError */
+export function parseStored<T>(schema: v.GenericSchema<unknown, T>, text: string, name: string): T {
   let json: unknown;
   try {
     json = JSON.parse(text);

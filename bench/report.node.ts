@@ -5,6 +5,7 @@ import { h, type VNode } from 'preact';
 import { renderToStaticMarkup } from 'preact-render-to-string';
 import { BarChart, TimelineChart } from './charts';
 import type { BenchFile } from './figures';
+import { type OtherEngines, otherEnginesHeader, otherEnginesRows, otherEnginesText } from './other-engines';
 import { benchFileName } from './results-folder.node';
 import { type AdapterFigures, adapterFigures, byAdapter, summaryOf } from './summary';
 import { numberText, type View } from './view';
@@ -41,7 +42,11 @@ export interface Report {
 }
 
 /** Markdown that refers to its charts in `folder`, relative to the document. */
-export function buildReport(files: readonly BenchFile[], folder: string): Report {
+export function buildReport(
+  files: readonly BenchFile[],
+  folder: string,
+  others: readonly OtherEngines[] = [],
+): Report {
   const charts: Chart[] = [];
   const lines = [
     '# Benchmarks',
@@ -54,6 +59,10 @@ export function buildReport(files: readonly BenchFile[], folder: string): Report
   ];
   for (const [adapter, group] of byAdapter(files)) {
     lines.push('', `## ${adapter}`, '', ...summaryLines(summaryOf(group)[adapter]!, group));
+    for (const other of others.filter(({ adapterName }) => adapterName === adapter)) {
+      lines.push('', `### Other engines`, '', otherEnginesText(other), '');
+      lines.push(...markdownTable(otherEnginesHeader, otherEnginesRows(other)));
+    }
     for (const file of newestPerRuntime(group)) lines.push(...fileLines(file, folder, charts));
   }
   if (files.length === 0) lines.push('', 'No results are stored yet.');
@@ -130,10 +139,11 @@ export async function writeReport(
   files: readonly BenchFile[],
   documentPath: string,
   summaryPath: string,
+  others: readonly OtherEngines[] = [],
 ): Promise<string[]> {
   const folder = 'benchmarks';
   const chartFolder = join(dirname(documentPath), folder);
-  const { markdown, charts } = buildReport(files, folder);
+  const { markdown, charts } = buildReport(files, folder, others);
   await rm(chartFolder, { recursive: true, force: true });
   await mkdir(chartFolder, { recursive: true });
   for (const { name, svg } of charts) await writeFile(join(chartFolder, name), svg);

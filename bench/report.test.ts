@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { BenchFileError, parseBenchFile } from './bench-file';
+import { parseOtherEngines } from './other-engines';
 import { buildReport, writeReport } from './report.node';
 import { benchFileName, readBenchFolder, writeBenchFile } from './results-folder.node';
 import { exactly } from './statistics';
@@ -95,6 +96,24 @@ describe('report', () => {
     } finally {
       await rm(folder, { recursive: true });
     }
+  });
+
+  test('other engines on the same adapter, as their file says, and none on another', () => {
+    const [prefill, decode] = [
+      [10_900, 10_900],
+      [301, 312],
+    ];
+    const row = { engine: 'other', version: '1.2', weights: 'Q4_0', prefill, decode, notes: 'a flag' };
+    const stored = { format: 'mergequant-other-engines', version: 1, adapterName: 'ACME One', date: null };
+    const whole = { ...stored, promptTokens: 512, decodedTokens: 128, model: 'a 7B', figures: [row] };
+    const others = parseOtherEngines(JSON.stringify(whole), 'a.json');
+    const { markdown } = buildReport([file], 'benchmarks', [others]);
+    expect(markdown).toContain('| other | 1.2 | Q4_0 | 10,900 | 301 – 312 | a flag |');
+    expect(buildReport([file], 'x', [{ ...others, adapterName: 'ACME Two' }]).markdown).not.toContain('Q4_0');
+    const wrong = { ...whole, figures: [{ ...row, decode: [312, 301] }] };
+    expect(() => parseOtherEngines(JSON.stringify(wrong), 'a.json')).toThrow(
+      /a\.json: at figures\.0\.decode/,
+    );
   });
 
   test('nothing stored yet', async () => {

@@ -3,7 +3,12 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { baselinesFor, type Comparison, compareRuns } from '../../bench/compare';
 import { type BenchFile, type SuiteName, suiteNames } from '../../bench/figures';
-import { readBenchFile, readBenchFolder, writeBenchFile } from '../../bench/results-folder.node';
+import {
+  readBenchFile,
+  readBenchFolder,
+  readOtherEngines,
+  writeBenchFile,
+} from '../../bench/results-folder.node';
 import { runBench } from '../../bench/run';
 import { benchShapes, defaultSchemes } from '../../bench/shapes';
 import type { ModelSource } from '../../bench/suites/artifact';
@@ -129,7 +134,8 @@ function number(value: number): string {
 async function reportCommand({ results }: { readonly results: string }): Promise<void> {
   const { writeReport } = await import('../../bench/report.node');
   const files = await readBenchFolder(results);
-  print((await writeReport(files, 'docs/BENCHMARKS.md', 'bench/summary.json')).join('\n'));
+  const others = await readOtherEngines(results);
+  print((await writeReport(files, 'docs/BENCHMARKS.md', 'bench/summary.json', others)).join('\n'));
 }
 
 interface CompareFlags {
