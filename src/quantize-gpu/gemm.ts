@@ -1,3 +1,4 @@
+/** Float32 matrix products of the offline method on the GPU: alpha·A·Bᵀ, batched, with a bias, onto C, or the lower triangle alone. */
 import dot4 from '../../shaders/dot4.wgsl?raw';
 import tiles from '../../shaders/gemm.wgsl?raw';
 import operands from '../../shaders/gemm_operands.wgsl?raw';

@@ -12,26 +12,12 @@ import {
 import { clipChannels } from './clip';
 import { factorHessian, gptqDefaults, gptqRound, outputError } from './gptq';
 import { roundRowOnGrid } from './gptq-grid';
-import { type Matrix, matrix } from './matrix';
+import { matrix } from './matrix';
 import { type PrepareOptions, prepareDefaults, weightGridOf } from './prepare-options';
 import { crossGram } from './products';
 import { seededRandom } from './random';
 import { dequantize } from './rtn';
-
-function randomMatrix(rows: number, cols: number, seed: number): Matrix {
-  const next = seededRandom(seed);
-  const normal = () => Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next());
-  return matrix(rows, cols, Float32Array.from({ length: rows * cols }, normal));
-}
-
-/** Integers in [−8, 7] whose channels share a part. */
-function correlatedIntegers(rows: number, cols: number, seed: number): Matrix {
-  const noise = randomMatrix(rows, cols, seed);
-  const shared = randomMatrix(rows, 1, seed + 1);
-  const value = (v: number, i: number) => 2 * v + 2 * shared.data[Math.floor(i / cols)]!;
-  const data = noise.data.map((v, i) => Math.max(-8, Math.min(7, Math.round(value(v, i)))));
-  return matrix(rows, cols, data);
-}
+import { correlatedIntegers, randomMatrix } from './testing-matrices';
 
 const squaredError = (a: ArrayLike<number>, b: ArrayLike<number>) =>
   Array.from(a).reduce((sum, value, i) => sum + (value - b[i]!) ** 2, 0);

@@ -7,7 +7,6 @@ import { setImmediate } from 'node:timers/promises';
 import { jit, numpy as np, tree, valueAndGrad } from '@jax-js/jax';
 import type { LlamaConfig } from '../format/config';
 import { schemeModes } from '../format/scheme';
-import { storableStep } from '../format/weight-grid';
 import {
   type AdamOptions,
   type AdamSchedule,
@@ -18,20 +17,13 @@ import {
   adamStep,
   type Parameters,
 } from './adamw';
-import { codeDistance, layerArrays } from './compensation-arrays';
+import { layerArrays } from './compensation-arrays';
+import { foldTrained } from './compensation-fold';
 import { InFlight } from './in-flight';
-import { clamp, intRange, type Matrix } from './matrix';
+import type { Matrix } from './matrix';
 import type { Method, QuantizedLayer } from './quantize-layer';
-import { seededRandom } from './random';
-import { type QuantizedMatrix, scaleRuns } from './rtn';
-import {
-  type Batch,
-  type BlockArrays,
-  type BlockShape,
-  blockLoss,
-  type LinearName,
-  linearNames,
-} from './trainable-block';
+import { normalNumbers, seededRandom } from './random';
+import { type Batch, type BlockArrays, type BlockShape, blockLoss, linearNames } from './trainable-block';
 import { makeBatches } from './training-batches';
 import { onDevice, type TrainingDevice } from './training-device';
 
@@ -66,6 +58,17 @@ export const compensationDefaults: CompensationOptions = {
   device: 'wasm',
 };
 
+/** What a layer is trained on. */
+export interface BlockProblem {
+  readonly layer: QuantizedLayer;
+  /** The quantized model's stream in front of the layer, [T, D] per sequence. */
+  readonly inputs: readonly Matrix[];
+  /** The float model's behind it. */
+  readonly targets: readonly Matrix[];
+  readonly config: LlamaConfig;
+  readonly method: Method;
+}
+
 /** Told after each epoch; `loss` is the mean of its steps relative to the loss before training. */
 export type OnEpoch = (epoch: number, epochs: number, loss: number) => void;
 
@@ -93,8 +96,7 @@ export interface CompensatedLayer {
 
 /** A and B with A·B = 0, or a zero matrix; and the row scales' logarithmic growth. */
 function initialParameters(layer: QuantizedLayer, options: CompensationOptions): Parameters {
-  const random = seededRandom(options.seed);
-  const normal = () => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
+  const normal = normalNumbers(seededRandom(options.seed));
   const parameters: Parameters = {};
   for (const name of linearNames) {
     const { rows, cols, scales } = layer[name].weight;
@@ -219,70 +221,19 @@ async function train(
   return parameters;
 }
 
-/** Codes and scales of trained units (distances of levels from the zero) and of the scales' growth. */
-function foldedWeight(weight: QuantizedMatrix, trained: Float32Array, growth: Float32Array): QuantizedMatrix {
-  const { scales, grid } = weight;
-  const distance = codeDistance(weight);
-  const { min, max } = grid ? { min: 0, max: 2 ** grid.bits - 1 } : intRange(4);
-  const codes = new Int8Array(trained.length);
-  for (const { at, from, to } of scaleRuns(weight)) {
-    const zero = grid ? grid.zeros[at]! : 0;
-    const shrunk = Math.exp(-growth[at]!);
-    for (let i = from; i < to; i++) {
-      codes[i] = distance * clamp(Math.round(trained[i]! * shrunk + zero / distance), min, max) - zero;
-    }
-  }
-  const grown = scales.map((scale, at) => scale * Math.exp(growth[at]!));
-  return { ...weight, codes, scales: grid ? grown.map(storableStep) : grown };
-}
-
-/** Folds what was trained into codes and scales. */
-async function folded(
-  layer: QuantizedLayer,
-  units: Readonly<Record<LinearName, Float32Array>>,
-  parameters: Parameters,
-) {
-  const read = async (name: string) =>
-    parameters[name] ? ((await parameters[name].ref.data()) as Float32Array) : null;
-  const result: { -readonly [K in keyof QuantizedLayer]: QuantizedLayer[K] } = { ...layer };
-  for (const name of linearNames) {
-    const linear = layer[name];
-    const a = parameters[`${name}.a`];
-    const delta = a
-      ? ((await np.matmul(a.ref, parameters[`${name}.b`]!.ref).data()) as Float32Array)
-      : (await read(`${name}.delta`))!;
-    const growth = (await read(`${name}.growth`)) ?? new Float32Array(linear.weight.scales.length);
-    const trained = units[name].map((unit, i) => unit + delta[i]!);
-    result[name] = { ...linear, weight: foldedWeight(linear.weight, trained, growth) };
-  }
-  return result;
-}
-
 /**
  * Trains one layer's compensation. When the loss has not fallen in any try, the layer is returned as it was.
- * @param inputs the quantized model's stream in front of the layer, [T, D] per sequence
- * @param targets the float model's stream behind it
  */
 export function compensateLayer(
-  layer: QuantizedLayer,
-  inputs: readonly Matrix[],
-  targets: readonly Matrix[],
-  config: LlamaConfig,
-  method: Method,
+  block: BlockProblem,
   options: CompensationOptions,
   listener: TrainingListener = {},
 ): Promise<CompensatedLayer> {
-  return onDevice(options.device, () =>
-    trainLayer(layer, inputs, targets, config, method, options, listener),
-  );
+  return onDevice(options.device, () => trainLayer(block, options, listener));
 }
 
 async function trainLayer(
-  layer: QuantizedLayer,
-  inputs: readonly Matrix[],
-  targets: readonly Matrix[],
-  config: LlamaConfig,
-  method: Method,
+  { layer, inputs, targets, config, method }: BlockProblem,
   options: CompensationOptions,
   { onEpoch = () => {}, onTry = () => {} }: TrainingListener,
 ): Promise<CompensatedLayer> {
@@ -304,7 +255,7 @@ async function trainLayer(
     const next = better || retry === options.retries ? null : rate * retryFactor;
     onTry({ rate, loss: after / before, next });
     if (better) {
-      const trained = await folded(layer, units, parameters);
+      const trained = await foldTrained(layer, units, parameters);
       result = { layer: { ...trained, trainedRate: rate }, before, after };
     }
     tree.dispose(parameters);

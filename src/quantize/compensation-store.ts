@@ -3,18 +3,14 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { buildSafetensorsHeader, parseSafetensorsHeader } from '../format/safetensors';
-import type { CompensationOptions } from './compensate';
+import type { BlockProblem, CompensationOptions } from './compensate';
 import { storedWeight, weightTensors } from './export';
-import type { Matrix } from './matrix';
-import type { Method, QuantizedLayer } from './quantize-layer';
+import type { QuantizedLayer } from './quantize-layer';
 import { linearNames } from './trainable-block';
 
 /** SHA-256 over the settings, the layer before training and both streams. */
 export function compensationKey(
-  layer: QuantizedLayer,
-  inputs: readonly Matrix[],
-  targets: readonly Matrix[],
-  method: Method,
+  { layer, inputs, targets, method }: BlockProblem,
   options: CompensationOptions,
 ): string {
   const hash = createHash('sha256');

@@ -9,7 +9,7 @@ import { type Scores, scoreHidden } from './logit-scores';
 import type { Matrix } from './matrix';
 import { calibratorOf } from './prepare-layers';
 import type { PrepareOptions } from './prepare-options';
-import { type Method, quantizeLayer } from './quantize-layer';
+import { type Method, type QuantizedNorm, quantizeLayer } from './quantize-layer';
 import type { WeightSource } from './rotate';
 import { deviceWindows, hostWindows } from './test-stream';
 
@@ -34,18 +34,12 @@ function relativeError(x: Matrix, reference: Matrix, prefixTokens = 0): number {
   return error / norm;
 }
 
-/** Columns above `channels`, counting neither padding nor what `prune` dropped elsewhere. */
-function addedColumns(norm: object): number {
-  if (!('gather' in norm) || !('mult' in norm)) return 0;
-  const { gather, mult } = norm as { gather: Uint32Array; mult: Float32Array };
-  const seen = new Set<number>();
-  let added = 0;
-  gather.forEach((channel, j) => {
-    if (mult[j] === 0) return;
-    if (seen.has(channel)) added++;
-    seen.add(channel);
-  });
-  return added;
+/** Columns that repeat a channel, without padding. Columns that `prune` dropped in exchange are not taken off. */
+function addedColumns(norm: QuantizedNorm): number {
+  if (!('mult' in norm)) return 0;
+  const { gather, mult } = norm;
+  const used = gather.filter((_, j) => mult[j] !== 0);
+  return used.length - new Set(used).size;
 }
 
 /**

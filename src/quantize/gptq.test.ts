@@ -4,26 +4,8 @@ import { choleskyLower, NotPositiveDefiniteError } from './cholesky';
 import { factorHessian, gptqDefaults, gptqQuantizer, gptqRound, outputError, roundRow } from './gptq';
 import { type Matrix, matrix } from './matrix';
 import { crossGram } from './products';
-import { seededRandom } from './random';
 import { roundToNearest } from './rtn';
-
-function randomMatrix(rows: number, cols: number, seed: number): Matrix {
-  const next = seededRandom(seed);
-  const normal = () => Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next());
-  return matrix(rows, cols, Float32Array.from({ length: rows * cols }, normal));
-}
-
-/** Rows whose channels are correlated, as integers in [−8, 7]. */
-function correlatedIntegers(rows: number, cols: number, seed: number): Matrix {
-  const noise = randomMatrix(rows, cols, seed);
-  const shared = randomMatrix(rows, 1, seed + 1);
-  const value = (v: number, i: number) => 2 * v + 2 * shared.data[Math.floor(i / cols)]!;
-  return matrix(
-    rows,
-    cols,
-    noise.data.map((v, i) => Math.max(-8, Math.min(7, Math.round(value(v, i))))),
-  );
-}
+import { correlatedIntegers, randomMatrix } from './testing-matrices';
 
 const identity = (K: number) =>
   matrix(

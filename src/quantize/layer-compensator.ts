@@ -102,10 +102,11 @@ export class LayerCompensator {
   ): Promise<QuantizedLayer> {
     const { config, method, run } = this;
     const { settings, folder } = run;
-    const key = folder && compensationKey(quantized, inputs, targets, method, settings);
+    const block = { layer: quantized, inputs, targets, config, method };
+    const key = folder && compensationKey(block, settings);
     const found = folder && key ? loadCompensated(folder, index, key, quantized) : null;
     if (found) return found;
-    const { layer } = await compensateLayer(quantized, inputs, targets, config, method, settings, {
+    const { layer } = await compensateLayer(block, settings, {
       onEpoch: (...epoch) => run.onEpoch?.(index, ...epoch),
       onTry: (training) => run.onTry?.(index, training),
     });

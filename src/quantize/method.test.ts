@@ -2,29 +2,13 @@ import { describe, expect, test } from 'vitest';
 import type { LayerStats } from './calibrate';
 import { clipChannels, clipTensor, clipTokens } from './clip';
 import type { LayerWeights } from './layer';
-import { type Matrix, matrix, roundHalfEven } from './matrix';
+import { matrix, roundHalfEven } from './matrix';
 import { tokenIntegers } from './migrate';
 import { type Method, quantizeLayer } from './quantize-layer';
-import { seededRandom } from './random';
 import { dequantize, roundToNearest } from './rtn';
-import { channelScales, updateAbsMax } from './scales';
+import { channelAbsMax, channelScales } from './scales';
 import { tinyConfig } from './testing';
-
-function randomMatrix(rows: number, cols: number, seed: number): Matrix {
-  const next = seededRandom(seed);
-  const normal = () => Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next());
-  return matrix(
-    rows,
-    cols,
-    Float32Array.from({ length: rows * cols }, () => normal()),
-  );
-}
-
-function absMaxOf(rows: Matrix): Float32Array {
-  const absMax = new Float32Array(rows.cols);
-  updateAbsMax(absMax, rows);
-  return absMax;
-}
+import { randomMatrix } from './testing-matrices';
 
 test('rounding goes to the even integer at halves', () => {
   const values = [-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 2.4999, -2.5001];
@@ -33,8 +17,8 @@ test('rounding goes to the even integer at halves', () => {
 
 test('Eq. 1 maps each channel maximum to Qmax', () => {
   const rows = matrix(2, 3, Float32Array.of(1, -14, 0, -3.5, 7, 0));
-  expect([...channelScales(absMaxOf(rows), 4)]).toEqual([0.5, 2, 0]);
-  expect([...channelScales(absMaxOf(rows), 4, 0.5)]).toEqual([0.25, 1, 0]);
+  expect([...channelScales(channelAbsMax(rows), 4)]).toEqual([0.5, 2, 0]);
+  expect([...channelScales(channelAbsMax(rows), 4, 0.5)]).toEqual([0.25, 1, 0]);
 });
 
 describe('rounding to nearest', () => {
@@ -89,7 +73,7 @@ describe('clipping', () => {
         rows.data[2 * t + 1] = t % 2 === 0 ? 3 : -3;
       }
       const weights = matrix(4, 2, Float32Array.of(1, 1, -1, 1, 1, -1, -1, -1));
-      const ratios = clipChannels({ rows, absMax: absMaxOf(rows), weights, actBits: 4 }, loss, 5);
+      const ratios = clipChannels({ rows, absMax: channelAbsMax(rows), weights, actBits: 4 }, loss, 5);
       expect(ratios[0]).toBeLessThan(0.7);
       expect(ratios[1]).toBe(1);
     },
@@ -100,7 +84,7 @@ describe('clipping', () => {
     const weights = randomMatrix(8, 32, 6);
     for (let t = 0; t < 64; t++) rows.data[t * 32] = 12;
     for (let n = 0; n < 8; n++) weights.data[n * 32] = 0;
-    const inputs = { rows, absMax: absMaxOf(rows), weights, actBits: 4 as const };
+    const inputs = { rows, absMax: channelAbsMax(rows), weights, actBits: 4 as const };
     expect(await clipTokens(inputs)).toBe(0.5);
     // 4-bit steps suit normal values best when cut at 2 to 3.5 deviations, and the peak is 12 of them
     const ratio = await clipTensor(inputs);
@@ -124,7 +108,7 @@ function randomLayer(): { layer: LayerWeights; stats: LayerStats } {
   });
   const site = (cols: number, seed: number) => {
     const sample = randomMatrix(40, cols, seed);
-    return { sample, absMax: absMaxOf(sample) };
+    return { sample, absMax: channelAbsMax(sample) };
   };
   return {
     layer: {

@@ -1,4 +1,4 @@
-/** Matrix products on the array library (jax-js): the only module that knows it. */
+/** Matrix products on the array library (jax-js), on its WebAssembly backend. */
 import { setImmediate } from 'node:timers/promises';
 import { defaultDevice, init, numpy as np } from '@jax-js/jax';
 import { type Matrix, matrix } from './matrix';

@@ -1,3 +1,5 @@
+/** Seeded numbers: what the method draws can be drawn again. */
+
 /** Seeded uniform numbers in [0, 1): mulberry32, so that a run can be repeated. */
 export function seededRandom(seed: number): () => number {
   let state = seed >>> 0;
@@ -7,4 +9,9 @@ export function seededRandom(seed: number): () => number {
     t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
     return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
   };
+}
+
+/** Standard normal numbers from uniform ones, two of them each (Box and Muller's cosine half). */
+export function normalNumbers(uniform: () => number): () => number {
+  return () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
 }

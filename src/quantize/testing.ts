@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { LlamaConfig } from '../format/config';
 import { f32ToF16Bits } from '../format/half';
 import { buildSafetensorsHeader } from '../format/safetensors';
-import { seededRandom } from './random';
+import { normalNumbers, seededRandom } from './random';
 
 export type CheckpointDtype = 'F32' | 'F16' | 'BF16';
 
@@ -48,7 +48,7 @@ interface RandomTensor {
 
 function* randomTensors(config: LlamaConfig, options: RandomCheckpointOptions): Generator<RandomTensor> {
   const next = seededRandom(options.seed ?? 1);
-  const normal = () => Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next());
+  const normal = normalNumbers(next);
   const filled = (name: string, shape: number[], value: () => number): RandomTensor => {
     const count = shape.reduce((a, b) => a * b, 1);
     return { name, shape, values: Float32Array.from({ length: count }, value) };
