@@ -16,7 +16,7 @@ beforeAll(() => {
   writeRandomCheckpoint(checkpoint);
   const text = join(folder, 'text.txt');
   writeFileSync(text, 'The ship sailed on 7 seas, and nobody knew why it returned so late. '.repeat(40));
-  const sizes = { samples: 4, sequence: 48 };
+  const sizes = { samples: 3, sequence: 24 };
   options = {
     ...prepareDefaults,
     ...sizes,
