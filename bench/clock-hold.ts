@@ -54,7 +54,10 @@ export class ClockHold {
 
   static async #create(gpu: Gpu): Promise<ClockHold> {
     const arena = new BufferArena(gpu.device); // lives as long as the device
-    const params = arena.uniform('hold.params', { steps: firstSteps });
+    // A buffer of its own, since it is written again.
+    const usage = 0x40 | 0x8; // UNIFORM | COPY_DST
+    const words = new Uint32Array([firstSteps, 0, 0, 0]);
+    const params = arena.upload('hold.params', words, { category: 'uniforms', usage });
     const op = await makeOp(
       { gpu, arena, pipelines: PipelineCache.of(gpu) },
       {

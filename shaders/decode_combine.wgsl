@@ -13,6 +13,7 @@ override Dh: u32 = 128;
 
 @group(0) @binding(5) var<uniform> step: Step;
 @group(0) @binding(6) var<storage, read> partials: array<vec4f>; // [H, pieces, Dh/4 + 1]
+@group(0) @binding(7) var<uniform> quantizer: Quantizer;
 
 fn input_word(word: u32, is_there: bool) -> vec4f {
   if (!is_there) {

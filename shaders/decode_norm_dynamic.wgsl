@@ -2,7 +2,13 @@
 //   x, norm_weight [D] f32  ->  integers of the token (0 behind D), its scale
 // The weights of an invocation's first EARLY_WORDS words are loaded once, before the token.
 
+// Apart from params, which are the same in all layers.
+struct Quantizer {
+  factor: f32, // dynamic: clip ratio / q_max; static: 1 / step
+}
+
 @group(0) @binding(6) var<storage, read> norm_weight: array<vec4f>; // [D]
+@group(0) @binding(7) var<uniform> quantizer: Quantizer;
 
 override EARLY_WORDS: u32 = 4; // at most most_early; more would be code that fills the instruction cache
 
@@ -48,14 +54,14 @@ fn quantize_token(token: Token, local: u32, lane: u32, lanes: u32) -> f32 {
     magnitude = max(magnitude, magnitude_of(word, norm_weight[word]));
   }
   let r = inverse_rms(tree_sum(share_of_squares(local), local, lane, lanes), params.token_length, params.eps);
-  let quantizer = dynamic_scale(largest(magnitude, local, lane, lanes) * r, params.factor);
+  let scaling = dynamic_scale(largest(magnitude, local, lane, lanes) * r, quantizer.factor);
   for (var i = 0u; i < EARLY_WORDS; i++) {
     if (i * WORKGROUP < 8u * params.K_pieces) {
-      quantize_word(local + i * WORKGROUP, token.weights[i], r, quantizer.inverse);
+      quantize_word(local + i * WORKGROUP, token.weights[i], r, scaling.inverse);
     }
   }
   for (var base = EARLY_WORDS * WORKGROUP; base < 8u * params.K_pieces; base += WORKGROUP) {
-    quantize_word(base + local, norm_weight[min(base + local, words - 1u)], r, quantizer.inverse);
+    quantize_word(base + local, norm_weight[min(base + local, words - 1u)], r, scaling.inverse);
   }
-  return quantizer.scale;
+  return scaling.scale;
 }

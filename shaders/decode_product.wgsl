@@ -20,7 +20,7 @@
 // Words 0 .. 3 of piece p of the token lie at activations[p], words 4 .. 7 at activations[CAPACITY + p].
 // Preceded by quantize.wgsl, w4_dot.wgsl, silu.wgsl, decode_reduce.wgsl and one of decode_norm_static, decode_norm_dynamic
 // and decode_quantize, which bring load_token and quantize_token. Preconditions: K' a multiple of 32, at most 32 * CAPACITY;
-// WORKGROUP a multiple of 256;
+// WORKGROUP a multiple of 128, 256 or more;
 // TAIL rounds of words cover what is left of K' behind whole rounds of pieces; GATED: row_start and rows even; invocations
 // form subgroups in the order of their index.
 
@@ -32,7 +32,6 @@ struct Params {
   token_length: u32, // K for float expressions: a compiler may turn division by a constant into something else
   eps: f32,
   q_max: f32, // 7 or 127
-  factor: f32, // dynamic: clip ratio / q_max; static: 1 / step
   attention_pieces: u32, // decode_combine
 }
 

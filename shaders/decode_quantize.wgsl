@@ -6,6 +6,11 @@
 // every one is code of its own, and the code of a layer's kernels should stay in the instruction cache. Where BATCH is all that
 // an invocation has (HELD), it keeps them; otherwise words are asked for again once the largest value is known.
 
+// Apart from params, which are the same in all layers.
+struct Quantizer {
+  factor: f32, // dynamic: clip ratio / q_max; static: 1 / step
+}
+
 override DYNAMIC: bool = true;
 override BATCH: u32 = 6; // words of an invocation, at most most_batch
 override HELD: bool = false; // BATCH * WORKGROUP words are the whole token
@@ -44,7 +49,7 @@ fn quantize_words(token: Token, first: u32, inverse: f32) {
 }
 
 fn quantize_token(token: Token, local: u32, lane: u32, lanes: u32) -> f32 {
-  var quantizer = DynamicScale(1.0, params.factor);
+  var scaling = DynamicScale(1.0, quantizer.factor);
   if (DYNAMIC) {
     var magnitude = largest_of(token);
     if (!HELD) {
@@ -52,13 +57,13 @@ fn quantize_token(token: Token, local: u32, lane: u32, lanes: u32) -> f32 {
         magnitude = max(magnitude, largest_of(load_token(first)));
       }
     }
-    quantizer = dynamic_scale(largest(magnitude, local, lane, lanes), params.factor);
+    scaling = dynamic_scale(largest(magnitude, local, lane, lanes), quantizer.factor);
   }
-  quantize_words(token, local, quantizer.inverse);
+  quantize_words(token, local, scaling.inverse);
   if (!HELD) {
     for (var base = BATCH * WORKGROUP; base < 8u * params.K_pieces; base += BATCH * WORKGROUP) {
-      quantize_words(load_token(base + local), base + local, quantizer.inverse);
+      quantize_words(load_token(base + local), base + local, scaling.inverse);
     }
   }
-  return quantizer.scale;
+  return scaling.scale;
 }

@@ -11,7 +11,7 @@
 // is clamped or masked: instructions between loads are what keeps short rows from the memory's bandwidth (docs/LOG.md). For
 // the same reason the number of rounds is a constant of the pipeline where the device has one subgroup size (LANES).
 // The grid's z is the token; its x and y cover the rows, and a loop takes up what is left when subgroups are wider than
-// the grid was computed for. Preceded by w4_dot.wgsl and w4_store.wgsl.
+// the grid was computed for. Preceded by w4_dot.wgsl, w4_store.wgsl and w4_team.wgsl or w4_alone.wgsl.
 // Preconditions: K' is a multiple of 32; WORKGROUP is a power of two; invocations form
 // subgroups in the order of their local index.
 
@@ -48,8 +48,6 @@ const rest_of_pieces = 2u;
 @group(0) @binding(5) var<storage, read> scale: array<f32>; // [N]
 @group(0) @binding(6) var<storage, read> bias: array<f32>; // [N]
 @group(0) @binding(7) var<storage, read_write> y: array<f32>; // [T, N]
-
-var<workgroup> sums: array<vec2i, (WORKGROUP + 3u) / 4u>; // of each subgroup, both rows; subgroups have 4 lanes or more
 
 /// Where a lane's share lies.
 struct Share {
@@ -202,17 +200,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     if (ROWS > 1u) {
       total.y = subgroupAdd(acc.y);
     }
-    if (SPLIT > 1u) {
-      workgroupBarrier(); // the sums of the turn before are read
-      if (lane == 0u) {
-        sums[local / lanes] = total;
-      }
-      workgroupBarrier();
-      total = vec2i();
-      for (var i = 0u; i < split; i++) {
-        total += sums[local / team_lanes * split + i];
-      }
-    }
+    total = team_total(total, local, lanes, split);
     if (team_lane < ROWS && row + team_lane < params.rows) {
       store_scaled(t, params.row_start + own_row, select(total.x, total.y, team_lane == 1u), token, row_scale);
     }

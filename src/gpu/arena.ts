@@ -45,6 +45,7 @@ export const sliceAlignment = 256;
 export class BufferArena {
   readonly #buffers: GPUBuffer[] = [];
   readonly #bytes = new Map<BufferCategory, number>();
+  readonly #uniforms = new Map<string, GPUBuffer>();
 
   constructor(readonly device: GPUDevice) {}
 
@@ -89,7 +90,10 @@ export class BufferArena {
     return buffer;
   }
 
-  /** A uniform buffer of 32-bit fields in declaration order; numbers marked `f32` are stored as floats. */
+  /**
+   * A uniform buffer of 32-bit fields in declaration order; numbers marked `f32` are stored as floats. Nobody writes to it:
+   * equal fields get the same buffer, so that what a layer's kernel looks at first is still cached from the layer before.
+   */
   uniform(label: string, fields: Record<string, number | { readonly f32: number }>): GPUBuffer {
     const values = Object.values(fields);
     const view = new DataView(new ArrayBuffer(Math.ceil(values.length / 4) * 16));
@@ -97,7 +101,12 @@ export class BufferArena {
       if (typeof value === 'number') view.setUint32(4 * i, value, true);
       else view.setFloat32(4 * i, value.f32, true);
     });
-    return this.upload(label, view, { category: 'uniforms', usage: uniformUsage });
+    const key = new Uint32Array(view.buffer).join();
+    const shared = this.#uniforms.get(key);
+    if (shared) return shared;
+    const buffer = this.upload(label, view, { category: 'uniforms', usage: uniformUsage });
+    this.#uniforms.set(key, buffer);
+    return buffer;
   }
 
   /** Bytes allocated by category. */
@@ -113,5 +122,6 @@ export class BufferArena {
   destroy(): void {
     for (const buffer of this.#buffers.splice(0)) buffer.destroy();
     this.#bytes.clear();
+    this.#uniforms.clear();
   }
 }

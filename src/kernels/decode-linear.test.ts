@@ -242,7 +242,7 @@ describe('decode_linear', async () => {
     await expect(decodeLinear(bench, { ...args, output: 'store', input })).rejects.toThrow(KernelShapeError);
     const tuning = { threads: 128 };
     await expect(decodeLinear(bench, { ...args, output: 'store', tuning })).rejects.toThrow(
-      'multiple of 256',
+      'multiple of 128',
     );
   });
 });

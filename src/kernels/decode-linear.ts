@@ -56,7 +56,7 @@ export type DecodeOutput = 'store' | 'accumulate' | 'silu-mul';
 
 /** Choices that change speed, never bits. */
 export interface DecodeLinearTuning {
-  /** Invocations per workgroup: a multiple of 256 that the device allows. */
+  /** Invocations per workgroup: a multiple of 128, 256 or more, that the device allows. */
   readonly threads?: number;
   /** Workgroups at most. */
   readonly groups?: number;
@@ -181,13 +181,15 @@ export async function decodeLinear(context: KernelContext, args: DecodeLinearArg
   const tuning = { ...defaultTuning(context.gpu, input, inputs), ...args.tuning };
   const { threads, groups, pieces } = tuning;
   requireDecodeLinear(context, args, threads, pieces);
-  const prologue = prologueOf(input, threads, inputs / 4 / threads);
+  const factor = context.arena.uniform('decode_linear.quantizer', {
+    factor: { f32: factorOf(input, args.actBits) },
+  });
+  const prologue = prologueOf(input, factor, threads, inputs / 4 / threads);
   const params = context.arena.uniform('decode_linear.params', {
     kPieces: inputs / 32,
     ...{ rows, rowStart, N: outputs, tokenLength: floatCount(input) },
     eps: { f32: 'eps' in input ? input.eps : 0 },
     qMax: { f32: qMax(args.actBits) },
-    factor: { f32: factorOf(input, args.actBits) },
     attentionPieces: input.kind === 'attention' ? pieceCount(input.heads) : 0,
   });
   const most = Math.ceil(rows / rowsPerWorkgroup(threads));
@@ -224,7 +226,7 @@ interface Prologue {
 }
 
 /** `words`: of four integers that an invocation makes, rounded up where that is no whole number. */
-function prologueOf(input: DecodeInput, threads: number, words: number): Prologue {
+function prologueOf(input: DecodeInput, factor: GPUBuffer, threads: number, words: number): Prologue {
   const stageLoads = Math.min(4, Math.ceil(floatCount(input) / 4 / threads));
   const norm = {
     ...{ STAGED: stagedWords(floatCount(input)), STAGE_LOADS: stageLoads },
@@ -243,13 +245,13 @@ function prologueOf(input: DecodeInput, threads: number, words: number): Prologu
       return {
         sources: [stageSource, normSource, normDynamicSource],
         constants: norm,
-        bindings: [input.x, input.weight],
+        bindings: [input.x, input.weight, factor],
       };
     case 'floats':
       return {
         sources: [inputSource, quantizePrologue],
         constants: { ...quantizer, DYNAMIC: Number(input.quantizer.kind === 'dynamic') },
-        bindings: [input.x],
+        bindings: [input.x, factor],
       };
     case 'attention': {
       const { contextLength, headDim } = input.heads;
@@ -260,7 +262,7 @@ function prologueOf(input: DecodeInput, threads: number, words: number): Prologu
           ...quantizer,
           ...{ DYNAMIC: Number(isDynamic), Dh: headDim, PIECE_KEYS: pieceKeys(contextLength, headDim) },
         },
-        bindings: [input.step, input.partials],
+        bindings: [input.step, input.partials, factor],
       };
     }
   }
@@ -298,9 +300,9 @@ function requireDecodeLinear(
   const paired = output !== 'silu-mul' || (rows % 2 === 0 && rowStart % 2 === 0);
   requireShape(paired, label, `even rows for silu-mul, not ${rows} from ${rowStart}`);
   requireShape(
-    threads % 256 === 0 && threads <= most,
+    threads % 128 === 0 && threads >= 256 && threads <= most,
     label,
-    `threads a multiple of 256 up to ${most}, not ${threads}`,
+    `threads a multiple of 128 from 256 to ${most}, not ${threads}`,
   );
   requireShape(pieces >= 1 && pieces <= 6, label, `pieces 1 to 6, not ${pieces}`);
   const weightBytes = (rows * inputs) / 2;

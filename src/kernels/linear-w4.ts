@@ -1,8 +1,10 @@
 import matvecSource from '../../shaders/matvec_w4.wgsl?raw';
 import fewSource from '../../shaders/matvec_w4_few.wgsl?raw';
 import matvecSubgroupSource from '../../shaders/matvec_w4_sg.wgsl?raw';
+import aloneSource from '../../shaders/w4_alone.wgsl?raw';
 import dotSource from '../../shaders/w4_dot.wgsl?raw';
 import storeSource from '../../shaders/w4_store.wgsl?raw';
+import teamSource from '../../shaders/w4_team.wgsl?raw';
 import type { GpuMemory } from '../gpu/arena';
 import { hasOneSubgroupSize } from '../gpu/gpu';
 import { matmulW4 } from './matmul-w4';
@@ -177,7 +179,7 @@ function subgroupVariant({ gpu }: KernelContext, args: LinearW4Args): Variant {
   const [x, y] = foldGrid(Math.ceil(args.rows / ((threads / teamLanes) * rows)));
   return {
     label,
-    source: [dotSource, storeSource, matvecSubgroupSource].join('\n'),
+    source: [dotSource, storeSource, split > 1 ? teamSource : aloneSource, matvecSubgroupSource].join('\n'),
     enables: ['subgroups'],
     constants: {
       ...{ WORKGROUP: threads, UNROLL: unroll, ROWS: rows, SPLIT: split },
