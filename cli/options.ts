@@ -39,10 +39,11 @@ export function kvCacheOption(fallback: KvCacheChoice = 'auto'): Option {
 }
 
 /** `--chunk-tokens`: how long a prefill pass may get. */
-export function chunkTokensOption(): Option {
+export function chunkTokensOption(fallback?: number): Option {
   const text =
-    'prompt tokens of the largest pass: fewer take less GPU memory and longer over a prompt (default: 1024 on large GPUs, else 256)';
-  return new Option('--chunk-tokens <n>', text).argParser(wholeNumber(1));
+    'prompt tokens of the largest pass: fewer take less GPU memory and longer over a prompt; left to the engine: 1024 on large GPUs, else 256';
+  const option = new Option('--chunk-tokens <n>', text).argParser(wholeNumber(1));
+  return fallback === undefined ? option : option.default(fallback);
 }
 
 /** `--embedding-bits` or `--head-bits`. */

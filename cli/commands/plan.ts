@@ -13,7 +13,7 @@ import {
 } from '../../src/format/scheme';
 import { type ModelShapeName, modelShapes } from '../../src/format/shapes';
 import { maxGroupSize, type WeightGrid } from '../../src/format/weight-grid';
-import { kvCacheOption, persistentOption, tableBitsOption, wholeNumber } from '../options';
+import { chunkTokensOption, kvCacheOption, persistentOption, tableBitsOption, wholeNumber } from '../options';
 import { bytesText, print, table } from '../text';
 
 interface PlanFlags {
@@ -28,7 +28,7 @@ interface PlanFlags {
   readonly headBits: 8 | 16;
   readonly kvCache: KvCacheChoice;
   readonly persistent: boolean;
-  readonly chunk: number;
+  readonly chunkTokens: number;
   readonly json?: boolean;
 }
 
@@ -57,7 +57,7 @@ export function register(program: Command): void {
     .addOption(tableBitsOption('head'))
     .addOption(kvCacheOption())
     .addOption(persistentOption())
-    .option('--chunk <tokens>', 'tokens of one prefill pass', wholeNumber(1), 256)
+    .addOption(chunkTokensOption(256))
     .option('--json', 'print the plan as JSON')
     .action(runPlan);
 }
@@ -68,7 +68,7 @@ async function runPlan(flags: PlanFlags): Promise<void> {
     config,
     scheme: flags.scheme,
     contextLength: flags.context ?? Math.min(defaultContext, config.maxPositionEmbeddings),
-    chunkTokens: Math.min(flags.chunk, config.maxPositionEmbeddings),
+    chunkTokens: Math.min(flags.chunkTokens, config.maxPositionEmbeddings),
     actBits: flags.actBits === '8' ? 8 : 4,
     weightBits: flags.weightBits === '3' ? 3 : 4,
     weightGrid: weightGridOf(flags),
