@@ -33,10 +33,10 @@ struct Token {
 
 fn load_token(local: u32) -> Token {
   var token: Token;
-  token.share = load_share(local);
   for (var i = 0u; i < EARLY_WORDS; i++) {
     token.weights[i] = norm_weight[min(local + i * WORKGROUP, K / 4u - 1u)];
   }
+  token.share = load_share(local);
   return token;
 }
 

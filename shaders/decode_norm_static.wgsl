@@ -25,12 +25,12 @@ struct Token {
 fn load_token(local: u32) -> Token {
   let words = 8u * params.K_pieces;
   var token: Token;
-  token.share = load_share(local);
   for (var i = 0u; i < EARLY_WORDS; i++) {
     let word = min(local + i * WORKGROUP, words - 1u);
     token.entries[i] = gather[word];
     token.factors[i] = mult[word];
   }
+  token.share = load_share(local);
   return token;
 }
 

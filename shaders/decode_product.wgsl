@@ -12,10 +12,10 @@
 // one pair for each of its subgroups more than another. Lane l of S owns the 16-byte pieces l, l + S, ... of its rows as far as
 // they are whole rounds of all lanes, and of the rest (the tail) the 4-byte words l, l + S, ..., so that few lanes idle. It
 // starts from -8 times the sum of the activations it meets, the offset of the nibbles. PIECES loads per row are in
-// flight per lane, and those of the next chunk of PIECES (or of the next rows) are issued before this one is used, what a pair
-// of rows needs beside them (its tail, scales, residual) a whole pair ahead; the first ones before the token is quantized.
-// The numbers of rounds and of the token's floats are constants of the pipeline: a model has few of them, and loops that a
-// compiler can unroll, without clamps and masks, are what the memory's bandwidth takes (docs/LOG.md).
+// flight per lane, and those of the next chunk of PIECES (or of the next rows) are issued before this one is used; the
+// first ones before the token is quantized. What a pair of rows needs beside them (its tail, scales, residual) is loaded a
+// whole pair ahead where there are registers for it. The numbers of rounds and of the token's floats are constants of the
+// pipeline, of which a model has few: loops then need no clamps and masks.
 //
 // Words 0 .. 3 of piece p of the token lie at activations[p], words 4 .. 7 at activations[CAPACITY + p].
 // Preceded by quantize.wgsl, w4_dot.wgsl, silu.wgsl, decode_reduce.wgsl and one of decode_norm_static, decode_norm_dynamic
@@ -41,7 +41,8 @@ override K: u32 = 4; // floats of the token
 override LANES: u32 = 0; // of a subgroup, where the device has one size only; else 0
 override ROUNDS: u32 = 0; // with LANES: whole rounds of LANES pieces in K_pieces
 override PIECES: u32 = 4; // at most max_pieces
-override TOKEN_FIRST: bool = true; // whether the token's loads are issued before the first weights'
+override TOKEN_FIRST: bool = true; // the token's loads are issued before the first weights'
+override ENDS_AHEAD: bool = true; // what a pair of rows needs beside its rounds is loaded a whole pair ahead
 override TAIL: u32 = 4; // at most max_tail
 override HAS_BIAS: bool = false;
 override ACCUMULATE: bool = false;
@@ -166,11 +167,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   var ends: Ends;
   if (!TOKEN_FIRST) {
     ahead = load_chunk(own, 0u, lane, lanes);
-    ends = load_ends(own, first_tail, lane, lanes);
   }
   let token = load_token(local);
   if (TOKEN_FIRST) {
     ahead = load_chunk(own, 0u, lane, lanes);
+  }
+  if (ENDS_AHEAD) {
     ends = load_ends(own, first_tail, lane, lanes);
   }
   let token_scale = quantize_token(token, local, lane, lanes);
@@ -181,8 +183,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   for (var turn = 0u; 2u * group.x + turn < params.rows; turn += 2u * pairs_per_turn) {
     let row = own + turn;
     let n = params.row_start + row;
-    let end = ends;
-    ends = load_ends(row + 2u * pairs_per_turn, first_tail, lane, lanes);
+    var end = ends;
+    if (ENDS_AHEAD) {
+      ends = load_ends(row + 2u * pairs_per_turn, first_tail, lane, lanes);
+    } else {
+      end = load_ends(row, first_tail, lane, lanes);
+    }
     var acc = -offset;
     var acc_below = -offset;
     for (var chunk = 0u; chunk < chunks; chunk++) {

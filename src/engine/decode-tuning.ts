@@ -36,9 +36,10 @@ interface Model {
 
 /** Shapes to try for each product beside its default, the more promising first. */
 const candidates: readonly DecodeLinearTuning[] = [
-  { threads: 512, groups: 132, pieces: 2 },
+  { threads: 1024, groups: 132, pieces: 2 },
   { threads: 512, groups: 264, pieces: 2 },
-  { threads: 1024, groups: 132, pieces: 1 },
+  { threads: 896, groups: 132, pieces: 2 },
+  { threads: 512, groups: 132, pieces: 2 },
   { threads: 256, groups: 264, pieces: 4 },
   { threads: 256, groups: 64, pieces: 4 },
 ];

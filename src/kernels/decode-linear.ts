@@ -62,8 +62,6 @@ export interface DecodeLinearTuning {
   readonly groups?: number;
   /** 16-byte weight loads in flight per invocation and row, 1 to 6. */
   readonly pieces?: number;
-  /** Whether the token's loads are issued before the first weights'. */
-  readonly tokenFirst?: boolean;
 }
 
 export interface DecodeLinearArgs {
@@ -118,8 +116,7 @@ function defaultTuning(gpu: Gpu, input: DecodeInput, inputs: number): Required<D
   const threads = Math.min(most, wantedThreads[input.kind]);
   const rounds = Math.floor(inputs / 32 / 32); // of subgroups of 32
   const inTwos = rounds % 2 === 0 || rounds % 3 !== 0;
-  const pieces = threads === 1024 ? 1 : inTwos ? 2 : 3;
-  return { threads, groups: threads < 512 ? 264 : 132, pieces, tokenFirst: input.kind !== 'attention' };
+  return { threads, groups: threads < 512 ? 264 : 132, pieces: inTwos ? 2 : 3 };
 }
 
 /** Subgroups of 32 share pairs of rows in the grid; larger ones find fewer rows, smaller ones walk more. */
@@ -178,8 +175,7 @@ export function fitsDecodeLinear(gpu: Gpu, inputs: number, input: DecodeInput): 
  */
 export async function decodeLinear(context: KernelContext, args: DecodeLinearArgs): Promise<Op> {
   const { input, inputs, rows, rowStart, outputs, output } = args;
-  const tuning = { ...defaultTuning(context.gpu, input, inputs), ...args.tuning };
-  const { threads, groups, pieces } = tuning;
+  const { threads, groups, pieces } = { ...defaultTuning(context.gpu, input, inputs), ...args.tuning };
   requireDecodeLinear(context, args, threads, pieces);
   const factor = context.arena.uniform('decode_linear.quantizer', {
     factor: { f32: factorOf(input, args.actBits) },
@@ -205,7 +201,6 @@ export async function decodeLinear(context: KernelContext, args: DecodeLinearArg
         PIECES: pieces,
         CAPACITY: capacityPieces(inputs),
         TAIL: tailRounds(context.gpu, inputs),
-        TOKEN_FIRST: Number(tuning.tokenFirst),
         K: floatCount(input),
       },
       ...roundsOf(context.gpu, inputs),
@@ -231,6 +226,8 @@ function prologueOf(input: DecodeInput, factor: GPUBuffer, threads: number, word
   const norm = {
     ...{ STAGED: stagedWords(floatCount(input)), STAGE_LOADS: stageLoads },
     EARLY_WORDS: Math.min(5, Math.ceil(words)),
+    // Their constants take the registers that this would need; measured on an H200 (docs/LOG.md).
+    ...{ TOKEN_FIRST: 0, ENDS_AHEAD: 0 },
   };
   const batch = Math.min(6, Math.ceil(words));
   const quantizer = { BATCH: batch, HELD: Number(batch >= words) };

@@ -116,8 +116,8 @@ const plainTuning = {
  * that two subgroups share: measured on an H200 at 7B shape, docs/LOG.md.
  */
 function subgroupTuning(inputs: number, rows: number) {
-  if (rows > 8192) return { threads: 256, unroll: 2, rows: 2, split: 1 };
-  if (inputs > 8192) return { threads: 128, unroll: 2, rows: 2, split: 2 };
+  if (rows > 8192) return { threads: 256, unroll: rows > 16384 ? 4 : 2, rows: 2, split: 1 };
+  if (inputs > 8192) return { threads: 128, unroll: 1, rows: 2, split: 2 };
   return { threads: 256, unroll: 4, rows: 1, split: 1 };
 }
 
