@@ -60,6 +60,10 @@ test('chats are kept, named, found, and deleted', async ({ page }) => {
   await page.reload();
   await expect(page.getByTestId('chat-search')).toBeVisible();
   await expect(page.getByTestId('chat-item')).toHaveCount(0);
+  await page.setViewportSize({ width: 390, height: 800 });
+  await expect(page.getByTestId('chat-search')).toHaveCount(0); // it would cover the chat
+  await page.setViewportSize({ width: 1280, height: 800 });
+  await expect(page.getByTestId('chat-search')).toBeVisible();
 });
 
 test('settings belong to a chat; a reload in the middle of a reply keeps them and what was written', async ({

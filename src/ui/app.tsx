@@ -15,7 +15,7 @@ import { usePageDrop } from './page-drop';
 import { useShortcuts } from './shortcuts';
 import { exchanges, generating, newChat, send, stop } from './state/conversation';
 import { loadedModel, modelState } from './state/model';
-import { sidebarOpen } from './state/preferences';
+import { showSidebar, sidebarOpen } from './state/preferences';
 
 const sideClasses: Readonly<Record<Side, string>> = {
   none: '',
@@ -41,7 +41,7 @@ export function App() {
     escape: () => (generating.value ? stop() : close()),
     newChat: startNewChat,
     search: () => {
-      sidebarOpen.value = true;
+      showSidebar(true);
       requestAnimationFrame(() => document.getElementById('chat-search')?.focus());
     },
   });

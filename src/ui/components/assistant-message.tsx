@@ -10,14 +10,16 @@ import { IconButton } from './icon-button';
 interface AssistantMessageProps {
   readonly reply: ReadonlySignal<Reply>;
   readonly model: string;
+  /** Nothing was said before it. */
+  readonly first: boolean;
   /** The conversation's last reply can be asked for again. */
   readonly last: boolean;
   readonly onNewChat: () => void;
 }
 
-export function AssistantMessage({ reply, model, last, onNewChat }: AssistantMessageProps) {
+export function AssistantMessage({ reply, model, first, last, onNewChat }: AssistantMessageProps) {
   const { text, state, stats } = reply.value;
-  const notice = noticeOf(reply.value);
+  const notice = noticeOf(reply.value, first);
   return (
     <div class="message-assistant" aria-busy={state === 'writing'}>
       <span class="visually-hidden">Model: </span>
@@ -89,15 +91,18 @@ interface Notice {
 }
 
 /** What has to be said about how a reply ended. */
-function noticeOf({ state, finishReason, error, stats }: Reply): Notice | null {
+function noticeOf({ state, finishReason, error, stats }: Reply, first: boolean): Notice | null {
   if (state === 'failed' && error) {
-    return error.name === 'ContextFullError'
-      ? {
+    if (error.name !== 'ContextFullError') {
+      return { text: `The reply failed: ${error.message}.`, failed: true };
+    }
+    return first
+      ? { text: `The message is too long for this model: ${error.message}.`, failed: true }
+      : {
           text: 'This conversation no longer fits into the model’s context.',
           failed: true,
           offerNewChat: true,
-        }
-      : { text: `The reply failed: ${error.message}.`, failed: true };
+        };
   }
   switch (finishReason) {
     case 'context':

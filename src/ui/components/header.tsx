@@ -1,7 +1,7 @@
 import { shortcutText } from '../shortcuts';
 import { exchanges } from '../state/conversation';
 import { modelState, statusText } from '../state/model';
-import { sidebarOpen } from '../state/preferences';
+import { showSidebar, sidebarOpen } from '../state/preferences';
 import { Icon } from './icons';
 import { ModelPicker } from './model-picker';
 
@@ -26,9 +26,7 @@ export function Header({ side, onToggleSide, onOpenManager, onNewChat }: HeaderP
         title="Chats"
         aria-expanded={sidebarOpen.value}
         aria-controls="chats"
-        onClick={() => {
-          sidebarOpen.value = !sidebarOpen.value;
-        }}
+        onClick={() => showSidebar(!sidebarOpen.value)}
       >
         <Icon name="menu" />
       </button>

@@ -13,7 +13,7 @@ import {
   removeAllChats,
 } from '../state/chats';
 import { stop } from '../state/conversation';
-import { hasRoom, sidebarOpen } from '../state/preferences';
+import { showSidebar, sidebarHasPlace } from '../state/preferences';
 import { ChatItem } from './chat-item';
 import { ConfirmDialog } from './confirm-dialog';
 import { IconButton } from './icon-button';
@@ -23,13 +23,11 @@ export function Sidebar({ onOpened }: { readonly onOpened: () => void }) {
   const sidebar = useRef<HTMLElement>(null);
   const search = useRef<HTMLInputElement>(null);
   useFocusReturn(sidebar);
-  const covering = !hasRoom('64rem');
+  const covering = !sidebarHasPlace.value;
   useEffect(() => {
     if (covering) search.current?.focus();
   }, [covering]);
-  const close = () => {
-    sidebarOpen.value = false;
-  };
+  const close = () => showSidebar(false);
   const focusSidebar = () => requestAnimationFrame(() => sidebar.current?.focus()); // behind the dialog that asked
   return (
     <>

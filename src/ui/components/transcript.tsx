@@ -40,6 +40,7 @@ export function Transcript({ onNewChat }: { readonly onNewChat: () => void }) {
             <AssistantMessage
               reply={exchange.reply}
               model={exchange.model}
+              first={index === 0}
               last={index === exchanges.value.length - 1}
               onNewChat={onNewChat}
             />

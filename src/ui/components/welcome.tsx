@@ -21,7 +21,6 @@ export function Welcome({ onPick }: { readonly onPick: (text: string) => void })
       ) : (
         <p>{loadedModel.value?.name} is loaded. It runs on your own graphics processor.</p>
       )}
-      <p>Nothing you write leaves this device.</p>
       {isDemo.value && (
         <ul class="prompts" aria-label="Suggestions">
           {firstPrompts.map((text) => (

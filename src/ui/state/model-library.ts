@@ -4,6 +4,7 @@ import type { KvCacheChoice } from '../../format/kv-cache';
 import type { Manifest } from '../../format/manifest';
 import { chunkTokensFor, planMemory } from '../../format/memory-plan';
 import { parseManifestText } from '../../storage/manifest-text';
+import { formatBytes } from '../format';
 import { catalog, deleteStored, otherModels, refreshStored, storedModels } from './model';
 import { addedUrls, kvCache, lastModelUrl, persistentDecode } from './preferences';
 
@@ -143,7 +144,10 @@ function fitOf(
     ...(mostBytes ? { bindingBytes: mostBytes } : {}),
   });
   const { label, bytes } = plan.largestBinding;
-  const fitting = mostBytes === null ? null : bytes <= mostBytes;
+  const problem =
+    mostBytes !== null && bytes > mostBytes
+      ? `${label} takes ${formatBytes(bytes)}, this GPU binds ${formatBytes(mostBytes)} at once`
+      : null;
   return {
     scheme: quant ? `${scheme}, W${quant.weightBits}A${quant.actBits}` : scheme,
     downloadBytes: [...manifest.shards, ...manifest.tokenizerFiles].reduce(
@@ -152,7 +156,7 @@ function fitOf(
     ),
     gpuBytes: plan.gpuBytes,
     contextLength,
-    fits: fitting,
-    problem: fitting === false ? `${label} takes ${bytes} bytes, this GPU binds ${mostBytes}` : null,
+    fits: mostBytes === null ? null : problem === null,
+    problem,
   };
 }

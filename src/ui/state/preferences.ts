@@ -1,5 +1,5 @@
 /** What one visit leaves for the next, apart from conversations and models: a few words in localStorage. */
-import { effect, type Signal, signal } from '@preact/signals';
+import { batch, computed, effect, type Signal, signal } from '@preact/signals';
 import * as v from 'valibot';
 import { kvCacheChoices } from '../../format/kv-cache';
 import { overridesSchema } from './chat-records';
@@ -41,8 +41,24 @@ export type Theme = (typeof themes)[number];
 
 export const theme = kept<Theme>('theme', v.picklist(themes), 'system');
 
-/** The list of conversations beside the chat; closed at first where it would cover the chat. */
-export const sidebarOpen = kept('sidebar', v.boolean(), hasRoom('64rem'));
+const wideWindow = globalThis.matchMedia?.('(min-width: 64rem)');
+/** Whether the list of conversations has a place beside the chat; where it has none it covers the chat. */
+export const sidebarHasPlace = signal(wideWindow?.matches ?? false);
+const besideOpen = kept('sidebar', v.boolean(), true);
+const coveringOpen = signal(false);
+wideWindow?.addEventListener('change', ({ matches }) => {
+  batch(() => {
+    sidebarHasPlace.value = matches;
+    coveringOpen.value = false; // a window made narrow shows the chat
+  });
+});
+
+/** The list of conversations is shown: beside the chat as the last visit left it, over the chat only when asked for. */
+export const sidebarOpen = computed(() => (sidebarHasPlace.value ? besideOpen.value : coveringOpen.value));
+
+export function showSidebar(shown: boolean): void {
+  (sidebarHasPlace.value ? besideOpen : coveringOpen).value = shown;
+}
 
 /** Settings of the last conversation: the next one begins with them. */
 export const lastSettings = kept<Overrides>('settings', overridesSchema, {});
@@ -58,10 +74,6 @@ export const persistentDecode = kept('persistent-decode', v.boolean(), false);
 
 /** Models of other addresses than the page's own, as typed by hand. */
 export const addedUrls = kept<string[]>('added-models', v.array(v.string()), []);
-
-export function hasRoom(width: string): boolean {
-  return globalThis.matchMedia?.(`(min-width: ${width})`).matches ?? false;
-}
 
 /** Shows the page in the chosen colours, now and after every change. */
 export function applyTheme(): void {
