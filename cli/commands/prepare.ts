@@ -3,6 +3,7 @@ import { reconstructModes, schemeNames } from '../../src/format/scheme';
 import { clipLosses } from '../../src/quantize/clip';
 import { type CompensationOptions, compensationDefaults } from '../../src/quantize/compensate';
 import { propagations } from '../../src/quantize/layer-calibrator';
+import { downStepKinds } from '../../src/quantize/method';
 import {
   type PrepareOptions,
   type PrepareSummary,
@@ -96,6 +97,12 @@ export function register(program: Command): void {
     )
     .addOption(
       new Option('--propagate <model>', 'whose activations feed the next layer').choices(propagations),
+    )
+    .addOption(
+      new Option(
+        '--down-steps <kind>',
+        "mergequant-static with --hadamard: static steps of down_proj's input",
+      ).choices(downStepKinds),
     )
     .option('--smooth <exponent>', 'SmoothQuant in front of tensor-static', numberBetween(0, 1))
     .option('--layers <a:b>', 'prepare layers a to b − 1 only, as a part for `mergequant merge`', layerRange)

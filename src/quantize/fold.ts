@@ -45,20 +45,24 @@ export interface FoldedLayer {
   readonly gateUp: Linear;
   /** Factors of o's columns [H·Dh] and down's [F]. */
   readonly oScales: Float32Array;
-  readonly downScales: Float32Array;
+  readonly downScales: Float32Array | null;
 }
 
-/** @param oScales equal within a head group, see {@link headGroupMax}. A scale of 0 (never used) becomes 1. */
+/**
+ * A scale of 0 (never used) becomes 1.
+ * @param oScales equal within a head group, see {@link headGroupMax}
+ * @param downScales null leaves gate and up alone: one step for all channels is down's own
+ */
 export function foldScales(
   layer: LayerWeights,
   oScales: Float32Array,
-  downScales: Float32Array,
+  downScales: Float32Array | null,
   config: LlamaConfig,
 ): FoldedLayer {
   const { numHeads, numKvHeads, headDim } = config;
   const usable = (scales: Float32Array) => scales.map((s) => (s > 0 ? s : 1));
   const o = usable(oScales);
-  const down = usable(downScales);
+  const down = downScales && usable(downScales);
   const firstV = (numHeads + numKvHeads) * headDim;
   const vScale = (row: number) => {
     if (row < firstV) return null;
@@ -67,7 +71,9 @@ export function foldScales(
   };
   return {
     qkv: divideRows(layer.qkv, vScale),
-    gateUp: divideRows(layer.gateUp, (row) => (row % 2 === 1 ? down[(row - 1) / 2]! : null)),
+    gateUp: down
+      ? divideRows(layer.gateUp, (row) => (row % 2 === 1 ? down[(row - 1) / 2]! : null))
+      : layer.gateUp,
     oScales: o,
     downScales: down,
   };

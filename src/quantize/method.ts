@@ -9,6 +9,9 @@ import type { ClipSearch } from './layer-device';
 import type { Matrix } from './matrix';
 import type { QuantizedMatrix, WeightQuantizer } from './rtn';
 
+export const downStepKinds = ['tensor', 'block'] as const;
+export type DownSteps = (typeof downStepKinds)[number];
+
 export interface Method {
   readonly scheme: Exclude<SchemeName, 'fp16'>;
   readonly actBits: ActBits;
@@ -28,6 +31,8 @@ export interface Method {
   readonly tokenClip?: boolean;
   /** Static channels behind norms are rounded around the middle of their range, see zero-points.ts. */
   readonly zeroPoints?: boolean;
+  /** Static steps of down's input behind the online rotation, see block-scales.ts; default: one for all channels. */
+  readonly downSteps?: DownSteps;
   /** Leaves activations unrounded: measures what the weights alone cost. */
   readonly floatActivations?: boolean;
 }

@@ -14,7 +14,7 @@ import { type GptqOptions, gptqDefaults, gptqQuantizer } from './gptq';
 import type { LayerCalibratorOptions, Propagation } from './layer-calibrator';
 import type { CompensationRun } from './layer-compensator';
 import type { LayerDevice } from './layer-device';
-import { CalibrationMissingError, type Method } from './method';
+import { CalibrationMissingError, type DownSteps, type Method } from './method';
 import type { LayerRange } from './parts';
 import { onlineHadamard } from './rotate';
 import { roundToNearest, type WeightQuantizer } from './rtn';
@@ -62,6 +62,8 @@ export interface PrepareOptions {
   readonly propagate?: Propagation;
   /** Train each quantized block towards the float one; implies `propagate: 'quantized'`. */
   readonly compensation?: CompensationRun;
+  /** Static steps of down's input in `mergequant-static` with Hadamard rotations; default: one for all channels. */
+  readonly downSteps?: DownSteps;
   /** Exponent of SmoothQuant's smoothing, for `tensor-static` only. */
   readonly smooth?: number;
   /** Prepare these layers only, as a part for `runMerge`. */
@@ -117,6 +119,7 @@ export function methodOf(options: PrepareOptions, config: LlamaConfig, calibrate
     zeroPoints: zeroPointsOf(options),
     hadamard,
     smooth: options.smooth ?? null,
+    ...(options.downSteps && { downSteps: options.downSteps }),
     weightGrid: weightGridOf(options),
     quantizeWeights: weightQuantizer(options, calibrated),
     ...(options.device && { clip: options.device.clip }),
@@ -201,6 +204,11 @@ export function checkOptions(options: PrepareOptions, numLayers: number): void {
   weightGridOf(options);
   zeroPointsOf(options);
   checkPrefix(options);
+  if (options.downSteps && !(hadamard && scheme === 'mergequant-static')) {
+    throw new RangeError(
+      `down steps: expected mergequant-static with Hadamard rotations, found ${scheme}${hadamard ? '' : ' without'}`,
+    );
+  }
   if (hadamard && scheme === 'fp16') {
     throw new RangeError('Hadamard variant: expected a quantized scheme, found fp16');
   }

@@ -38,7 +38,7 @@ function calibrationProvenance(options: PrepareOptions, set: CalibrationSet | nu
 
 /** Everything that the numbers depend on and the manifest's other keys do not say. */
 export function provenance(options: PrepareOptions, set: CalibrationSet | null): Record<string, unknown> {
-  const { checkpoint, scheme, compensation, device, smooth } = options;
+  const { checkpoint, scheme, compensation, device, smooth, downSteps } = options;
   return {
     tool: `mergequant-web ${version}`,
     checkpoint: basename(resolve(checkpoint)),
@@ -46,6 +46,7 @@ export function provenance(options: PrepareOptions, set: CalibrationSet | null):
     ...gptqProvenance(options, set),
     ...(compensation && { compensation: { ...compensation.settings, sequences: compensation.sequences } }),
     ...(smooth !== undefined && { smooth }),
+    ...(downSteps !== undefined && { downSteps }),
     ...(device && { device: device.name }),
     ...calibrationProvenance(options, set),
   };

@@ -2,6 +2,7 @@
 import type { LlamaConfig } from '../format/config';
 import { schemeModes } from '../format/scheme';
 import { paddedInputs } from '../format/tensors';
+import { blockScales } from './block-scales';
 import type { LayerStats, SiteStats } from './calibrate';
 import { foldScales, headGroupMax } from './fold';
 import type { Site } from './forward';
@@ -91,6 +92,20 @@ async function projectionScales(stats: SiteStats, weights: Matrix, method: Metho
 }
 
 /**
+ * What up's rows can carry of the steps of down's input [F]: a channel's without the online transform, a block's behind it; null
+ * where all channels have one step, which the rotation has made alike.
+ */
+async function foldedDownScales(
+  stats: SiteStats,
+  weights: Matrix,
+  method: Method,
+): Promise<Float32Array | null> {
+  const { hadamard, downSteps } = method;
+  if (!hadamard) return projectionScales(stats, weights, method);
+  return downSteps === 'block' ? blockScales(stats, weights, hadamard.downBlock, method) : null;
+}
+
+/**
  * Quantizes one layer.
  * @param stats of the float model; null only for `rtn-dynamic`, whose clip ratios are then 1.
  * @param walk when each site is fitted to what the quantized model feeds it
@@ -109,11 +124,8 @@ export async function quantizeLayer(
   if (method.scheme === 'mergequant-static') {
     const { o, down } = required(stats, method);
     oScales = headGroupMax(await projectionScales(o, layer.o.weight, method), config);
-    downScales = method.hadamard
-      ? new Float32Array(config.intermediateSize).fill(1)
-      : await projectionScales(down, layer.down.weight, method);
+    downScales = await foldedDownScales(down, layer.down.weight, method);
     ({ qkv, gateUp, oScales, downScales } = foldScales(layer, oScales, downScales, config));
-    if (method.hadamard) downScales = null; // one step for all channels, which the rotation has made alike
   }
   const at = async (site: Site, unfold: Float32Array | null = null) =>
     walk ? walk.stats(site, unfold) : (stats?.[site] ?? null);
