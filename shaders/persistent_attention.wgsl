@@ -34,11 +34,6 @@ struct Piece {
   holds_own: bool,
 }
 
-fn key_chunk(piece: Piece, row: u32, c: u32) -> vec4u {
-  let is_own = row == piece.own;
-  return select(key_cache[select(row, piece.other, is_own) + c], own_key[piece.slot * most_chunks + c], is_own);
-}
-
 fn value_chunk(piece: Piece, row: u32, c: u32) -> vec4u {
   let is_own = row == piece.own;
   return select(value_cache[select(row, piece.other, is_own) + c], own_value[piece.slot * most_chunks + c], is_own);
@@ -115,41 +110,115 @@ fn load_own(piece: Piece) {
   }
 }
 
-/// Score of key `lane` of the piece; unused lanes get `lowest`.
-fn piece_score(piece: Piece) -> f32 {
+/// Up to four chunks of a key at once; named, because a compiler may put an array into memory.
+struct KeyLoads {
+  a: vec4u,
+  b: vec4u,
+  c: vec4u,
+  d: vec4u,
+}
+
+/// Two keys, LANES / 4 apart.
+struct KeyPair {
+  near: KeyLoads,
+  far: KeyLoads,
+}
+
+/// Chunks of the row from `start`, every fourth; the last one again where there is no such chunk.
+fn load_key(row: u32, start: u32, chunks: u32) -> KeyLoads {
+  var key: KeyLoads;
+  let at = row + start;
+  let last = row + chunks - 1u;
+  key.a = key_cache[min(at, last)];
+  if (CHUNKS_AHEAD > 1u) {
+    key.b = key_cache[min(at + 4u, last)];
+  }
+  if (CHUNKS_AHEAD > 2u) {
+    key.c = key_cache[min(at + 8u, last)];
+    key.d = key_cache[min(at + 12u, last)];
+  }
+  return key;
+}
+
+/// The token's own key, from workgroup memory.
+fn own_key_loads(piece: Piece, start: u32, chunks: u32) -> KeyLoads {
+  var key: KeyLoads;
+  let at = piece.slot * most_chunks;
+  key.a = own_key[at + min(start, chunks - 1u)];
+  if (CHUNKS_AHEAD > 1u) {
+    key.b = own_key[at + min(start + 4u, chunks - 1u)];
+  }
+  if (CHUNKS_AHEAD > 2u) {
+    key.c = own_key[at + min(start + 8u, chunks - 1u)];
+    key.d = own_key[at + min(start + 12u, chunks - 1u)];
+  }
+  return key;
+}
+
+/// Keys `key` and `key` + LANES / 4 of the piece; of the own one its neighbour.
+fn load_keys(piece: Piece, key: u32, start: u32) -> KeyPair {
+  let chunks = params.Dh / 8u;
+  let last = max(piece.count, 1u) - 1u;
+  let near = piece.first + min(key, last) * chunks;
+  let far = piece.first + min(key + LANES / 4u, last) * chunks;
+  return KeyPair(load_key(select(near, piece.other, near == piece.own), start, chunks),
+                 load_key(select(far, piece.other, far == piece.own), start, chunks));
+}
+
+fn dot_chunk(chunk: vec4u, c: u32, query_at: u32, sum: f32) -> f32 {
+  return fma_dot(high_half(chunk), query[query_at + 2u * c + 1u], fma_dot(low_half(chunk), query[query_at + 2u * c], sum));
+}
+
+fn dot_key(key: KeyLoads, start: u32, chunks: u32, query_at: u32, sum: f32) -> f32 {
+  var total = sum;
+  if (start < chunks) {
+    total = dot_chunk(key.a, start, query_at, total);
+  }
+  if (CHUNKS_AHEAD > 1u && start + 4u < chunks) {
+    total = dot_chunk(key.b, start + 4u, query_at, total);
+  }
+  if (CHUNKS_AHEAD > 2u && start + 8u < chunks) {
+    total = dot_chunk(key.c, start + 8u, query_at, total);
+  }
+  if (CHUNKS_AHEAD > 2u && start + 12u < chunks) {
+    total = dot_chunk(key.d, start + 12u, query_at, total);
+  }
+  return total;
+}
+
+/// Parts of the scores of the piece's keys, into `staged`.
+fn score_parts(piece: Piece) {
   let chunks = params.Dh / 8u;
   let parts = piece.slot * 8u * value_pitch; // 4 of each key
   let q = piece.slot * (LANES / 4u);
+  let part = piece.lane % 4u;
   for (var key = piece.lane / 4u; key < piece.count; key += LANES / 2u) {
-    let far_key = min(key + LANES / 4u, piece.count - 1u);
     var sum = 0.0;
     var far_sum = 0.0;
-    for (var start = piece.lane % 4u; start < chunks; start += 4u * CHUNKS_AHEAD) {
-      var near: array<vec4u, 4>;
-      var far: array<vec4u, 4>;
-      for (var i = 0u; i < CHUNKS_AHEAD; i++) {
-        let c = min(start + 4u * i, chunks - 1u);
-        near[i] = key_chunk(piece, piece.first + key * chunks, c);
-        far[i] = key_chunk(piece, piece.first + far_key * chunks, c);
+    for (var start = part; start < chunks; start += 4u * CHUNKS_AHEAD) {
+      var keys = load_keys(piece, key, start);
+      if (piece.holds_own && key + 1u == piece.count) {
+        keys.near = own_key_loads(piece, start, chunks);
       }
-      for (var i = 0u; i < CHUNKS_AHEAD; i++) {
-        let c = start + 4u * i;
-        if (c < chunks) {
-          sum = fma_dot(high_half(near[i]), query[q + 2u * c + 1u], fma_dot(low_half(near[i]), query[q + 2u * c], sum));
-          far_sum = fma_dot(high_half(far[i]), query[q + 2u * c + 1u], fma_dot(low_half(far[i]), query[q + 2u * c], far_sum));
-        }
+      if (piece.holds_own && key + LANES / 4u + 1u == piece.count) {
+        keys.far = own_key_loads(piece, start, chunks);
       }
+      sum = dot_key(keys.near, start, chunks, q, sum);
+      far_sum = dot_key(keys.far, start, chunks, q, far_sum);
     }
-    staged[parts + 4u * key + piece.lane % 4u] = sum;
+    staged[parts + 4u * key + part] = sum;
     if (key + LANES / 4u < piece.count) {
-      staged[parts + 4u * far_key + piece.lane % 4u] = far_sum;
+      staged[parts + 4u * (key + LANES / 4u) + part] = far_sum;
     }
   }
-  workgroupBarrier();
+}
+
+/// Score of key `lane` of the piece; unused lanes get `lowest`.
+fn piece_score(piece: Piece) -> f32 {
   if (piece.lane >= piece.count) {
     return lowest;
   }
-  let first = parts + 4u * piece.lane;
+  let first = piece.slot * 8u * value_pitch + 4u * piece.lane;
   return staged[first] + staged[first + 1u] + staged[first + 2u] + staged[first + 3u];
 }
 
@@ -179,52 +248,110 @@ struct Sums {
   o: f32, // sum of exp(s - m) v[d], d = lane
 }
 
-/// Sums of exp(s - m) v over the keys of each group of lanes, into `staged` and `group_sums`.
-fn sum_values(piece: Piece, groups: u32) {
+/// This lane's chunk of up to eight rows of values.
+struct Rows {
+  a: vec4u,
+  b: vec4u,
+  c: vec4u,
+  d: vec4u,
+  e: vec4u,
+  f: vec4u,
+  g: vec4u,
+  h: vec4u,
+}
+
+fn value_of(piece: Piece, key: u32, chunk: u32) -> vec4u {
+  let row = piece.first + min(key, max(piece.count, 1u) - 1u) * (params.Dh / 8u);
+  return value_chunk(piece, row, chunk);
+}
+
+fn load_rows(piece: Piece, groups: u32, key: u32, chunk: u32) -> Rows {
+  var rows: Rows;
+  rows.a = value_of(piece, key, chunk);
+  if (KEYS_AHEAD > 1u) {
+    rows.b = value_of(piece, key + groups, chunk);
+    rows.c = value_of(piece, key + 2u * groups, chunk);
+    rows.d = value_of(piece, key + 3u * groups, chunk);
+  }
+  if (KEYS_AHEAD > 4u) {
+    rows.e = value_of(piece, key + 4u * groups, chunk);
+    rows.f = value_of(piece, key + 5u * groups, chunk);
+    rows.g = value_of(piece, key + 6u * groups, chunk);
+    rows.h = value_of(piece, key + 7u * groups, chunk);
+  }
+  return rows;
+}
+
+struct ValueSums {
+  low: vec4f,
+  high: vec4f,
+  weights: f32,
+}
+
+fn add_value(sums: ValueSums, chunk: vec4u, piece: Piece, key: u32) -> ValueSums {
+  if (key >= piece.count) {
+    return sums;
+  }
+  let weight = scores[piece.slot * LANES + key];
+  return ValueSums(fma(vec4f(weight), low_half(chunk), sums.low), fma(vec4f(weight), high_half(chunk), sums.high),
+                   sums.weights + weight);
+}
+
+fn add_rows(sums: ValueSums, rows: Rows, piece: Piece, key: u32, groups: u32) -> ValueSums {
+  var added = add_value(sums, rows.a, piece, key);
+  if (KEYS_AHEAD > 1u) {
+    added = add_value(added, rows.b, piece, key + groups);
+    added = add_value(added, rows.c, piece, key + 2u * groups);
+    added = add_value(added, rows.d, piece, key + 3u * groups);
+  }
+  if (KEYS_AHEAD > 4u) {
+    added = add_value(added, rows.e, piece, key + 4u * groups);
+    added = add_value(added, rows.f, piece, key + 5u * groups);
+    added = add_value(added, rows.g, piece, key + 6u * groups);
+    added = add_value(added, rows.h, piece, key + 7u * groups);
+  }
+  return added;
+}
+
+/// Sums of exp(s - m) v over the keys of each group of lanes, into `staged` and `group_sums`. `early` are the first
+/// rows of this lane.
+fn sum_values(piece: Piece, groups: u32, early: Rows) {
   let chunks = params.Dh / 8u;
   let group = piece.lane / chunks;
   if (group >= groups) {
     return;
   }
-  var low = vec4f();
-  var high = vec4f();
-  var sum = 0.0;
-  for (var start = group; start < piece.count; start += KEYS_AHEAD * groups) {
-    var loaded: array<vec4u, 8>;
-    for (var i = 0u; i < KEYS_AHEAD; i++) {
-      let key = min(start + i * groups, piece.count - 1u);
-      loaded[i] = value_chunk(piece, piece.first + key * chunks, piece.lane % chunks);
+  var sums: ValueSums;
+  for (var key = group; key < piece.count; key += KEYS_AHEAD * groups) {
+    var rows = early;
+    if (key >= groups) {
+      rows = load_rows(piece, groups, key, piece.lane % chunks);
     }
-    for (var i = 0u; i < KEYS_AHEAD; i++) {
-      let key = start + i * groups;
-      if (key < piece.count) {
-        let weight = scores[piece.slot * LANES + key];
-        low = fma(vec4f(weight), low_half(loaded[i]), low);
-        high = fma(vec4f(weight), high_half(loaded[i]), high);
-        sum += weight;
-      }
-    }
+    sums = add_rows(sums, rows, piece, key, groups);
   }
-  let sums = piece.slot * 8u * value_pitch + piece.lane;
+  let at = piece.slot * 8u * value_pitch + piece.lane;
   for (var e = 0u; e < 4u; e++) {
-    staged[sums + e * value_pitch] = low[e];
-    staged[sums + (e + 4u) * value_pitch] = high[e];
+    staged[at + e * value_pitch] = sums.low[e];
+    staged[at + (e + 4u) * value_pitch] = sums.high[e];
   }
   if (piece.lane % chunks == 0u) {
-    group_sums[piece.slot * LANES + group] = sum;
+    group_sums[piece.slot * LANES + group] = sums.weights;
   }
 }
 
 /// One piece. m and l are the same in every lane of the slot.
 fn attend(piece: Piece) -> Sums {
   workgroupBarrier(); // the query is loaded
+  score_parts(piece);
+  let chunks = params.Dh / 8u;
+  let groups = min(LANES / chunks, piece.count);
+  let rows = load_rows(piece, groups, piece.lane / chunks, piece.lane % chunks); // on their way during the softmax
+  workgroupBarrier();
   let score = piece_score(piece);
   let m = slot_maximum(score, piece);
   scores[piece.slot * LANES + piece.lane] = exp(score - m);
   workgroupBarrier();
-  let chunks = params.Dh / 8u;
-  let groups = min(LANES / chunks, piece.count);
-  sum_values(piece, groups);
+  sum_values(piece, groups, rows);
   workgroupBarrier();
   let own = piece.slot * 8u * value_pitch + piece.lane % 8u * value_pitch + piece.lane / 8u % chunks;
   var sums = Sums(m, 0.0, 0.0);
