@@ -40,6 +40,7 @@ override SHARED: bool = true; // H > Hkv
 const scales_binding = 7u;
 const max_chunks = 32u; // Dh <= 256
 const extremes_lanes = 16u;
+const elements_together = 8u; // of a row's, read before any is looked at
 
 var<workgroup> own_key: array<vec4u, max_chunks / chunks_per_load>;
 var<workgroup> own_value: array<Chunk, max_chunks>;
@@ -102,9 +103,15 @@ fn stage_own_rows(key_head: u32, lane: u32) {
 fn find_extremes(lane: u32) {
   let first = lane / extremes_lanes * LANES;
   var found = vec2f(scratch[first], scratch[first]);
-  for (var e = lane % extremes_lanes; e < params.Dh; e += extremes_lanes) {
-    let x = scratch[first + e];
-    found = vec2f(min(found.x, x), max(found.y, x));
+  for (var start = lane % extremes_lanes; start < params.Dh; start += elements_together * extremes_lanes) {
+    var elements: array<f32, elements_together>;
+    for (var i = 0u; i < elements_together; i++) {
+      let e = start + i * extremes_lanes;
+      elements[i] = scratch[first + select(start, e, e < params.Dh)];
+    }
+    for (var i = 0u; i < elements_together; i++) {
+      found = vec2f(min(found.x, elements[i]), max(found.y, elements[i]));
+    }
   }
   extremes[lane] = found;
 }
@@ -113,9 +120,12 @@ fn find_extremes(lane: u32) {
 fn own_code(which: u32) -> RowCode {
   var found = extremes[which * extremes_lanes * scale_arrays];
   if (scaled) {
+    var parts: array<vec2f, extremes_lanes>;
+    for (var part = 0u; part < extremes_lanes; part++) {
+      parts[part] = extremes[which * extremes_lanes + part];
+    }
     for (var part = 1u; part < extremes_lanes; part++) {
-      let other = extremes[which * extremes_lanes + part];
-      found = vec2f(min(found.x, other.x), max(found.y, other.y));
+      found = vec2f(min(found.x, parts[part].x), max(found.y, parts[part].y));
     }
   }
   return row_code(found.x, found.y);

@@ -46,9 +46,16 @@ fn sum_of_four(v: vec4f) -> f32 {
 // Sum of the query, by the first lane. Kept in workgroup memory, so that no compiler can draw its additions into a product.
 fn sum_query(lane: u32) {
   if (scaled && lane == 0u) {
+    const together = 8u; // beyond Dh the query is 0, which changes no sum
     var sum = vec4f();
-    for (var word = 0u; word < (params.Dh + 3u) / 4u; word++) {
-      sum += query[word];
+    for (var first = 0u; first < (params.Dh + 3u) / 4u; first += together) {
+      var words: array<vec4f, together>;
+      for (var i = 0u; i < together; i++) {
+        words[i] = query[first + i];
+      }
+      for (var i = 0u; i < together; i++) {
+        sum += words[i];
+      }
     }
     query_sum = sum_of_four(sum);
   }
@@ -291,11 +298,11 @@ fn attend(first: u32, count: u32, lane: u32) -> Piece {
   let own_key_row = first + min(lane, count - 1u);
   let key = key_scale(own_key_row);
   let value = value_scale(own_key_row);
-  sum_query(lane);
   score_parts(first, count, lane);
   let chunks = (params.Dh + 7u) / 8u;
   let groups = min(LANES / chunks, count);
   let first_rows = load_rows(first, count, groups, lane / chunks, lane % chunks);
+  sum_query(lane);
   workgroupBarrier();
   let score = piece_score(count, lane, key);
   let m = maximum(score, lane);
