@@ -6,6 +6,7 @@ import maximum from '../../shaders/attention_maximum.wgsl?raw';
 import maximumInSubgroups from '../../shaders/attention_maximum_sg.wgsl?raw';
 import piece from '../../shaders/attention_piece.wgsl?raw';
 import tiledSource from '../../shaders/attention_tiled.wgsl?raw';
+import tiledStage from '../../shaders/attention_tiled_stage.wgsl?raw';
 import { type KvCacheKind, kvRowBytes, pieceCount, pieceKeys } from '../format/kv-cache';
 
 export { pieceCount, pieceKeys } from '../format/kv-cache';
@@ -134,7 +135,7 @@ export function attentionTiled(context: KernelContext, args: AttentionArgs): Pro
   });
   return makeOp(context, {
     label: 'attention_tiled',
-    source: [...kvCacheSources(args.kvCache ?? 'f16', 'read'), join, tiledSource].join('\n'),
+    source: [...kvCacheSources(args.kvCache ?? 'f16', 'read'), join, tiledStage, tiledSource].join('\n'),
     bindings: [params, args.step, args.qkv, args.keyCache, args.valueCache, args.out, ...scales],
     grid: (numTokens) => [numHeads, Math.ceil(numTokens / tiledQueries), 1],
   });
