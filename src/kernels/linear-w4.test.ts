@@ -47,11 +47,9 @@ interface Variant {
 const variants: readonly Variant[] = [
   { kind: 'vector' },
   { kind: 'vector', tuning: { threads: 64, unroll: 1 } },
-  { kind: 'vector', tuning: { threads: 128, unroll: 4, rows: 2, subgroups: true } },
+  { kind: 'vector', tuning: { threads: 128, unroll: 4, rows: 2, subgroups: true }, anySubgroup: true },
   { kind: 'vector', tuning: { threads: 64, rows: 1, split: 2, subgroups: true } },
-  { kind: 'vector', tuning: { unroll: 1, rows: 2, split: 4, subgroups: true } },
-  { kind: 'vector', tuning: { threads: 64, split: 2, rows: 2, subgroups: true }, anySubgroup: true },
-  { kind: 'vector', tuning: { threads: 128, split: 1, rows: 1, subgroups: true }, anySubgroup: true },
+  { kind: 'vector', tuning: { unroll: 1, rows: 2, split: 4, subgroups: true }, anySubgroup: true },
   { kind: 'vector', tuning: { threads: 2, unroll: 2, lanesPerRow: 1 } }, // fewer invocations than a subgroup
   { kind: 'vector', tuning: { subgroups: false } },
   { kind: 'vector', tuning: { subgroups: false, threads: 128, lanesPerRow: 128, unroll: 2 } },
@@ -61,8 +59,6 @@ const variants: readonly Variant[] = [
   { kind: 'matrix', tuning: { subgroupMatrix: false } },
   { kind: 'matrix', tuning: { tileTokens: 32 } },
   { kind: 'matrix', tuning: { tileTokens: 16 } },
-  { kind: 'matrix', tuning: { subgroupMatrix: false, pairs: true } },
-  { kind: 'matrix', tuning: { tileTokens: 16, pairs: true } },
   { kind: 'matrix', tuning: { subgroupMatrix: true } },
   { kind: 'matrix', tuning: { subgroupMatrix: true, largeTile: true } },
 ];
@@ -76,11 +72,11 @@ function variantsOf(caps: GpuCaps): readonly Variant[] {
 }
 
 /** Leaves out what a software GPU is slow at: many workgroup barriers, and compiling kernels with large tiles. */
-function variantsFor({ caps }: Gpu, { numTokens, rows, bias, accumulate, actBits }: Case): readonly Variant[] {
+function variantsFor({ caps }: Gpu, { numTokens, rows, bias, accumulate }: Case): readonly Variant[] {
   const short = numTokens * rows <= 1000;
   return variantsOf(caps).filter(({ kind, tuning = {} }) =>
     kind === 'matrix'
-      ? (!tuning.tileTokens || (bias && accumulate)) && (!tuning.pairs || actBits === 4)
+      ? !tuning.tileTokens || (bias && accumulate)
       : short || (tuning.lanesPerRow ?? 32) === 1,
   );
 }

@@ -36,8 +36,6 @@ export interface LinearW4Tuning {
   readonly subgroupMatrix?: boolean;
   /** Matrix on subgroup matrices: tiles of 128 tokens instead of 64, for long passes; see `hasLargeTile`. */
   readonly largeTile?: boolean;
-  /** Matrix on packed dot products: a quarter of them replaced by additions; integers of 4 bits alone. */
-  readonly pairs?: boolean;
 }
 
 export interface LinearW4Args {

@@ -14,7 +14,7 @@ import { rmsnormQuantStatic } from '../kernels/rmsnorm-quant-static';
 import { ropeAppend } from '../kernels/rope-append';
 import { siluHadamard } from '../kernels/silu-hadamard';
 import { type SiluMulArgs, siluMul } from '../kernels/silu-mul';
-import { matrixAttention, matrixGateUp } from './matrix-ops';
+import { matrixAttention, matrixGateUp, matrixLinear } from './matrix-ops';
 import { kvCacheArgs, type Scratch } from './scratch';
 import type { DenseMatrix, GridMatrix, Int4Matrix, Matrix, ModelWeights, NormWeights } from './weights';
 
@@ -156,9 +156,9 @@ function linear(pass: Pass, matrix: Matrix, floats: GPUBuffer, y: GPUBuffer, acc
   const { context, scratch, kind, isFew } = pass;
   if (matrix.kind === 'dense') return denseOps(context, matrix, kind, scratch, floats, y, { accumulate });
   if (matrix.kind === 'grid') return gridBlocks(pass, matrix, y, accumulate);
-  return int4Blocks(pass, matrix, y, accumulate).map((args) =>
-    linearW4(context, { ...args, kind: isFew ? 'few' : kind }),
-  );
+  const blocks = int4Blocks(pass, matrix, y, accumulate);
+  if (kind === 'matrix') return blocks.flatMap((args) => matrixLinear(context, args));
+  return blocks.map((args) => linearW4(context, { ...args, kind: isFew ? 'few' : 'vector' }));
 }
 
 /** What {@link linearW4} needs for each row block of an int4 linear over `q`. */

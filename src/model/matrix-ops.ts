@@ -1,11 +1,14 @@
 /** What a prefill pass does its own way: products of many tokens, with SwiGLU's gate in them, and tiled attention. */
 import { type AttentionArgs, attention, attentionTiled, isTileable } from '../kernels/attention';
 import { type LinearW4Args, linearW4 } from '../kernels/linear-w4';
+import { hasLargeTile } from '../kernels/matmul-w4';
 import type { KernelContext, Op } from '../kernels/op';
 import { type SiluMulArgs, siluMul } from '../kernels/silu-mul';
 
 /** Tokens from which queries share their keys: below, a tile of 32 queries is half empty. */
 const tiledAttentionTokens = 16;
+/** Tokens from which tiles of 128 of them leave no processor idle: measured on an H200 at 7B shape, docs/LOG.md. */
+const largeTileTokens = 1024;
 
 type Ops = readonly Promise<Op>[];
 type Block = Omit<LinearW4Args, 'kind' | 'tuning'>;
@@ -15,12 +18,23 @@ export function fusesGate(software: boolean, blocks: readonly Pick<Block, 'rows'
   return !software && blocks.every(({ rows, rowStart }) => rows % 2 === 0 && rowStart % 2 === 0);
 }
 
+/** One int4 product of a pass, in the tiles that suit its number of tokens. @throws KernelShapeError */
+export function matrixLinear(context: KernelContext, args: Block): Ops {
+  const small = linearW4(context, { ...args, kind: 'matrix' });
+  if (!hasLargeTile(context.gpu)) return [small];
+  const large = linearW4(context, { ...args, kind: 'matrix', tuning: { largeTile: true } });
+  return [
+    forTokens(small, 1, largeTileTokens - 1),
+    forTokens(large, largeTileTokens, Number.POSITIVE_INFINITY),
+  ];
+}
+
 /** The product of gate and up of all row blocks, and SwiGLU's gate, into `gate.y`. @throws KernelShapeError */
 export function matrixGateUp(context: KernelContext, blocks: readonly Block[], gate: SiluMulArgs): Ops {
   if (!fusesGate(context.gpu.caps.software, blocks)) {
-    return [...blocks.map((args) => linearW4(context, { ...args, kind: 'matrix' })), siluMul(context, gate)];
+    return [...blocks.flatMap((args) => matrixLinear(context, args)), siluMul(context, gate)];
   }
-  return blocks.map((args) => linearW4(context, { ...args, kind: 'matrix', y: gate.y, silu: true }));
+  return blocks.flatMap((args) => matrixLinear(context, { ...args, y: gate.y, silu: true }));
 }
 
 /** Attention of a pass of many tokens, the same bits as decode's. @throws KernelShapeError */
