@@ -5,7 +5,8 @@ import { kvRowBytes } from '../format/kv-cache';
 import { type KvCacheArgs, kvCacheSources, kvScaleBindings } from './kv-cache';
 import { foldGrid, type KernelContext, makeOp, type Op, requireShape } from './op';
 
-const workgroup = 64;
+/** Starting a workgroup takes a GPU time that small ones do not fill: 62 µs with 64 invocations and 34 with 256, docs/LOG.md. */
+const workgroup = { hardware: 256, software: 64 };
 
 export interface RopeAppendArgs extends KvCacheArgs {
   readonly numHeads: number; // H
@@ -40,12 +41,13 @@ export function ropeAppend(context: KernelContext, args: RopeAppendArgs): Promis
       grid: (numTokens) => [numHeads + 2 * numKvHeads, numTokens, 1],
     });
   }
+  const invocations = workgroup[context.gpu.caps.software ? 'software' : 'hardware'];
   const units = ((numHeads + 2 * numKvHeads) * kvRowBytes(headDim, 'f16')) / 4;
   return makeOp(context, {
     label: 'rope_append',
     source: `${shared}\n${source}`,
-    constants: { WORKGROUP: workgroup },
+    constants: { WORKGROUP: invocations },
     bindings,
-    grid: (numTokens) => [...foldGrid(Math.ceil((numTokens * units) / workgroup)), 1],
+    grid: (numTokens) => [...foldGrid(Math.ceil((numTokens * units) / invocations)), 1],
   });
 }
