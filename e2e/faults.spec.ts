@@ -216,6 +216,7 @@ test.describe('a GPU out of memory', () => {
   }) => {
     expect(server.url).toContain('127.0.0.1');
     await beforeWorker(page, countBuffers);
+    await page.addInitScript(() => localStorage.setItem('mergequant.kv-cache', '"f16"'));
     await page.goto('/');
     await expectError(
       page,

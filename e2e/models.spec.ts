@@ -27,11 +27,13 @@ test('keys and values in fewer bits: told what they take, the model is loaded ag
   await openPage(page);
   await page.getByTestId('settings-toggle').click();
   const choice = page.getByRole('group', { name: 'Memory of past tokens' });
-  await expect(choice.getByRole('radio')).toHaveCount(3);
-  await expect(choice).toContainText(/16-bit floats8\.4 MB8-bit codes4\.5 MB4-bit codes2\.4 MB/);
+  await expect(choice.getByRole('radio')).toHaveCount(4);
+  await expect(choice).toContainText(
+    /Automatic: 16-bit floats8\.4 MB16-bit floats8\.4 MB8-bit codes4\.5 MB4-bit codes2\.4 MB/,
+  );
   const memory = page.getByTestId('model-facts').getByText('MB', { exact: false }).last();
   const before = await memory.textContent();
-  await choice.getByRole('radio', { name: '16-bit' }).focus();
+  await choice.getByRole('radio', { name: /^16-bit/ }).focus();
   await page.keyboard.press('ArrowDown');
   await expect(page.getByTestId('status')).not.toHaveText('ready');
   await expectReady(page);

@@ -190,11 +190,11 @@ describe('a GPU too small', () => {
       };
     });
     const tested = await start(counted, { maxPositionEmbeddings: 131_072, heads: { count: 32, dim: 128 } });
-    const error = await tested.load().catch((e) => e);
+    const error = await tested.load({ kvCache: 'f16' }).catch((e) => e);
     expect(error).toMatchObject({ name: 'ModelTooLargeError', suggestedContextLength: 65_536 });
     expect(error.message).toMatch(/OUT_OF_DEVICE_MEMORY|[Oo]ut of memory/);
     expect([...live].map(({ label }) => label)).toEqual([]);
-    await tested.load({ contextLength: error.suggestedContextLength });
+    await tested.load({ kvCache: 'f16', contextLength: error.suggestedContextLength });
     expect((await tested.ask(question, 4)).tokenIds.length).toBe(4);
     await tested.host.unload();
     expect([...live].map(({ label }) => label)).toEqual([]);
