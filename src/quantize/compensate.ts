@@ -53,7 +53,7 @@ export const compensationDefaults: CompensationOptions = {
   decay: 0.01,
   batchRows: 'auto',
   learnScales: true,
-  retries: 2,
+  retries: 1,
   seed: 1,
   device: 'wasm',
 };

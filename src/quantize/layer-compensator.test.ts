@@ -35,7 +35,7 @@ async function prepared(name: string, store: string) {
   const onEpoch = (layer: number) => trained.push(layer);
   const compensation = {
     // few steps: what a second rate gives is kept, too
-    settings: { ...compensationDefaults, epochs: 2, retries: 1 },
+    settings: { ...compensationDefaults, epochs: 2 },
     folder: join(folder, store),
     onEpoch,
   };
