@@ -1,7 +1,7 @@
 import { useSignal } from '@preact/signals';
 import { useEffect } from 'preact/hooks';
 import { formatBytes } from '../format';
-import { loadUrl, modelState } from '../state/model';
+import { loadUrl, modelState, statusText } from '../state/model';
 import { gpuLimits, libraryModels, refreshLibrary, storageEstimate } from '../state/model-library';
 import { Dialog } from './dialog';
 import { FolderDrop } from './folder-drop';
@@ -22,6 +22,9 @@ export function ModelManager({ onClose }: { readonly onClose: () => void }) {
       </div>
       {state.kind === 'loading' && <LoadProgressBar progress={state.progress} />}
       <LoadError />
+      <p class="visually-hidden" role="status">
+        {state.kind === 'ready' ? `${state.info.name} is loaded` : statusText.value}
+      </p>
       <ul class="model-list" data-testid="model-list">
         {libraryModels.value.map((model) => (
           <ModelRow key={model.url} model={model} />
