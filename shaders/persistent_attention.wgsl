@@ -18,7 +18,7 @@ var<workgroup> own_key: array<vec4u, slots * most_chunks>;
 var<workgroup> own_value: array<vec4u, slots * most_chunks>;
 var<workgroup> query: array<vec4f, slots * (LANES / 4u)>; // [Dh] scaled, 0 beyond
 var<workgroup> scores: array<f32, WORKGROUP>; // scores, then exp(s - m)
-var<workgroup> maxima: array<f32, slots * 16u>;
+var<workgroup> maxima: array<f32, slots * (LANES / 4u)>; // of subgroups, or 16 of a slot
 var<workgroup> group_sums: array<f32, WORKGROUP>;
 
 /// One piece of one head, for the LANES invocations of a slot.
@@ -223,7 +223,20 @@ fn piece_score(piece: Piece) -> f32 {
 }
 
 /// The largest of a slot's scores.
-fn slot_maximum(score: f32, piece: Piece) -> f32 {
+fn slot_maximum(score: f32, piece: Piece, lanes: u32) -> f32 {
+  if (lanes <= LANES) { // subgroups lie within slots
+    let of_subgroup = subgroupMax(score);
+    let first = piece.slot * (LANES / 4u);
+    if (piece.lane % lanes == 0u) {
+      maxima[first + piece.lane / lanes] = of_subgroup;
+    }
+    workgroupBarrier();
+    var largest_score = lowest;
+    for (var i = 0u; i < LANES / lanes; i++) {
+      largest_score = max(largest_score, maxima[first + i]);
+    }
+    return largest_score;
+  }
   let own = piece.slot * LANES;
   scores[own + piece.lane] = score;
   workgroupBarrier();
@@ -340,7 +353,7 @@ fn sum_values(piece: Piece, groups: u32, early: Rows) {
 }
 
 /// One piece. m and l are the same in every lane of the slot.
-fn attend(piece: Piece) -> Sums {
+fn attend(piece: Piece, lanes: u32) -> Sums {
   workgroupBarrier(); // the query is loaded
   score_parts(piece);
   let chunks = params.Dh / 8u;
@@ -348,7 +361,7 @@ fn attend(piece: Piece) -> Sums {
   let rows = load_rows(piece, groups, piece.lane / chunks, piece.lane % chunks); // on their way during the softmax
   workgroupBarrier();
   let score = piece_score(piece);
-  let m = slot_maximum(score, piece);
+  let m = slot_maximum(score, piece, lanes);
   scores[piece.slot * LANES + piece.lane] = exp(score - m);
   workgroupBarrier();
   sum_values(piece, groups, rows);
@@ -440,7 +453,7 @@ fn attend_heads(layer: u32, place: Place, grid: Grid) {
     stage_own(piece, layer_at(layer));
     workgroupBarrier();
     load_own(piece);
-    let sums = attend(piece);
+    let sums = attend(piece, grid.lanes);
     if (is_there && count > 1u) {
       publish_piece(piece, sums, partials_at);
     } else if (is_there && lane < params.Dh) {

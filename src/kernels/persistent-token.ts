@@ -101,7 +101,7 @@ function workgroupBytes(shape: CrossingShape, inputs: number, threads: number): 
   const slots = threads / lanes;
   const staged = 16 * stagedWords(config, threads, lanes, downBlock ?? 0);
   const ownRows = 2 * slots * 32 * 16;
-  const attention = ownRows + slots * (4 * lanes + 64) + 8 * threads;
+  const attention = ownRows + slots * 5 * lanes + 8 * threads;
   return 32 * capacityPieces(inputs) + staged + attention + 4 * 256 + threads + 16;
 }
 
