@@ -44,15 +44,6 @@ const position = 300;
 const shapes: readonly Shape[] = [
   { kind: 'rmsnorm_quant_static', output: 'store', length: 40, inputs: 64, rows: 64, actBits: 8 },
   { kind: 'rmsnorm_quant_static', output: 'silu-mul', length: 44, inputs: 96, rows: 344, actBits: 4 },
-  {
-    kind: 'rmsnorm_quant_static',
-    output: 'store',
-    length: 512,
-    inputs: 1120,
-    rows: 7,
-    actBits: 4,
-    bias: true,
-  },
   { kind: 'rmsnorm_quant_dynamic', output: 'store', length: 40, inputs: 64, rows: 65, actBits: 8 },
   { kind: 'rmsnorm_quant_dynamic', output: 'silu-mul', length: 520, inputs: 544, rows: 88, actBits: 4 },
   { kind: 'rmsnorm_quant_dynamic', output: 'store', length: 40, inputs: 64, rows: 9, actBits: 4, zero: true },
@@ -64,15 +55,6 @@ const shapes: readonly Shape[] = [
     rows: 40,
     actBits: 8,
     quantizer: dynamic,
-  },
-  {
-    kind: 'floats',
-    output: 'accumulate',
-    length: 1100,
-    inputs: 1120,
-    rows: 33,
-    actBits: 4,
-    quantizer: fixed,
   },
   {
     kind: 'floats',
@@ -94,7 +76,8 @@ const shapes: readonly Shape[] = [
   },
   // More words than an invocation takes at once, of the token and of what a norm needs beside it.
   {
-    ...{ kind: 'rmsnorm_quant_static', output: 'store', length: 4104, inputs: 5152, rows: 5, actBits: 4 },
+    ...{ kind: 'rmsnorm_quant_static', output: 'store', length: 4104, inputs: 5152, rows: 7, actBits: 4 },
+    bias: true,
   },
   {
     ...{ kind: 'floats', output: 'accumulate', length: 6200, inputs: 6208, rows: 5, actBits: 8 },
