@@ -10,6 +10,10 @@ test('an address without a model gets a clear answer, and the page stays usable'
     /Demo chat 8M, W4A4 stays loaded.*Cannot download manifest\.json: (not found|the server answered with a web page).*nothing-here\/manifest\.json/,
   );
   await page.getByTestId('dismiss').click();
+  await expect(page.getByTestId('composer')).toBeFocused();
+  await expect(page.getByTestId('model-select').locator('option:checked')).toContainText(
+    'Demo chat 8M, W4A4',
+  );
   await expectReady(page);
   await setNumber(page, 'maxTokens', 2);
   expect(await ask(page, 'Hello')).not.toBe('');

@@ -69,7 +69,15 @@ export function LoadError() {
           </button>
         )}
         {stays && (
-          <button type="button" class="button small" data-testid="dismiss" onClick={dismissRefusal}>
+          <button
+            type="button"
+            class="button small"
+            data-testid="dismiss"
+            onClick={({ currentTarget }) => {
+              (currentTarget.closest('dialog') ?? document.getElementById('composer'))?.focus(); // this goes
+              dismissRefusal();
+            }}
+          >
             Dismiss
           </button>
         )}

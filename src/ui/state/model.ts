@@ -247,9 +247,14 @@ function stay(info: ModelInfo, refused: LoadProblem | null): void {
   });
 }
 
-/** Has read why another model was refused. */
+/** Has read why another model was refused: the list shows the loaded one again. */
 export function dismissRefusal(): void {
-  if (loadedModel.value) stay(loadedModel.value, null);
+  const loaded = loadedModel.value;
+  if (!loaded) return;
+  batch(() => {
+    stay(loaded, null);
+    selectedId.value = knownId(loaded.url) ?? selectedId.value;
+  });
 }
 
 /** Any state but `ready` takes the model away: after a failure it is gone from the GPU. */
