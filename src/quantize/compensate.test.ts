@@ -212,12 +212,12 @@ describe('training', () => {
     { label: 'whole matrices and scales', rank: 'full' as const, learnScales: true },
     { label: 'rank 4', rank: 4, learnScales: false },
   ])('lowers the loss, and the folded layer has it: $label', async ({ rank, learnScales }) => {
-    const options = { ...compensationDefaults, rank, learnScales, epochs: 12, rate: 0.03 };
+    const options = { ...compensationDefaults, rank, learnScales, epochs: 8, rate: 0.03 };
     const losses: number[] = [];
     const result = await compensateLayer(plain, options, {
       onEpoch: (_, __, loss) => losses.push(loss),
     });
-    expect(losses).toHaveLength(12);
+    expect(losses).toHaveLength(8);
     expect(result.after).toBeLessThan(0.9 * result.before);
     expect((await meanError(result.layer, plain)) / result.before).toBeLessThan(0.95);
     expect(result.layer.qkv.weight.codes.every((code) => code >= -8 && code <= 7)).toBe(true);
@@ -225,7 +225,7 @@ describe('training', () => {
 
   test('on 3-bit levels in groups, and the folded codes are levels', async () => {
     const { layer } = grouped;
-    const options = { ...compensationDefaults, epochs: 8, rate: 0.02 };
+    const options = { ...compensationDefaults, epochs: 6 };
     const result = await compensateLayer(grouped, options);
     expect(result.after).toBeLessThan(0.9 * result.before);
     expect((await meanError(result.layer, grouped)) / result.before).toBeLessThan(0.95);

@@ -58,7 +58,7 @@ test('parts on the quantized stream go on behind those before them, and merge to
   const settings = { ...compensationDefaults, epochs: 1, rate: 0.001, retries: 0 };
   const own: typeof options = {
     ...options,
-    ...{ weightBits: 3, groupSize: 32, prefix: 1 },
+    ...{ weightBits: 3, groupSize: 32, prefix: 1, samples: 2, sequence: 24 },
     propagate: 'quantized',
     compensation: { settings },
   };
