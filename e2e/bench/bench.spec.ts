@@ -34,6 +34,7 @@ test('suites in the browser', async ({ page }) => {
   const picture = `${BENCH_OUT}/${benchFileName(file).replace(/\.json$/, '.png')}`;
   await page.screenshot({ path: picture, fullPage: true });
   console.log(`${written}\n${picture}`);
+  expect(file.request).toMatchObject({ suites: BENCH_SUITES.split(','), schemes: BENCH_SCHEMES.split(',') }); // none unknown
   expect(file.suites.flatMap(({ suite, error }) => (error === null ? [] : [`${suite}: ${error}`]))).toEqual(
     [],
   );

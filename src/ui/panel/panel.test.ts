@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'vitest';
+import { defaultSchemes } from '../../../bench/shapes';
 import { benchFile, figure, suite } from '../../../bench/testing';
 import { meanClipRatios } from '../../format/clip-ratios';
 import { csvOf } from './export';
 import { insightViews, summarizeSite } from './insight';
-import { defaultRequest, requestFromQuery, requestQuery } from './request-link';
+import { defaultRequest, offeredSchemes, requestFromQuery, requestQuery } from './request-link';
 
 describe('the link to a run', () => {
   test('brings back the request', () => {
@@ -15,6 +16,12 @@ describe('the link to a run', () => {
       samples: 9,
     } as const;
     expect(requestFromQuery(`?${requestQuery(request)}`)).toEqual(request);
+  });
+
+  test('schemes with a suffix run, and can be chosen beside the usual ones', () => {
+    const query = '?schemes=fp16,mergequant-a4-kv16,mergequant-a5';
+    expect(requestFromQuery(query).schemes).toEqual(['fp16', 'mergequant-a4-kv16']);
+    expect(offeredSchemes(query)).toEqual([...defaultSchemes, 'mergequant-a4-kv16']);
   });
 
   test('what it says wrongly is the default', () => {

@@ -1,8 +1,8 @@
 import { type SuiteName, suiteNames } from '../../../bench/figures';
-import { benchShapes, defaultSchemes, parseScheme } from '../../../bench/shapes';
+import { benchShapes, parseScheme } from '../../../bench/shapes';
 import { planMemory } from '../../format/memory-plan';
 import { ContextsField, ModelField, SamplesField, ShapeField } from './request-fields';
-import { activity, cancel, gpu, request, run } from './state';
+import { activity, cancel, gpu, request, run, schemesOffered } from './state';
 
 const suiteTexts: Readonly<Record<SuiteName, string>> = {
   ceiling: 'Ceiling: bandwidth, dispatches',
@@ -66,11 +66,11 @@ export function RequestForm() {
       />
       <Choices
         legend="Schemes"
-        names={defaultSchemes}
+        names={schemesOffered}
         chosen={schemes}
         text={(name) => name}
         onToggle={(name) => {
-          request.value = { ...request.value, schemes: toggled<string>(schemes, name, defaultSchemes) };
+          request.value = { ...request.value, schemes: toggled(schemes, name, schemesOffered) };
         }}
       />
       <div class="bench-fields">

@@ -1,6 +1,6 @@
 /** A run as part of an address, so that a link reproduces it. */
 import { type BenchRequest, type SuiteName, suiteNames } from '../../../bench/figures';
-import { benchShapes, defaultSchemes } from '../../../bench/shapes';
+import { benchShapes, defaultSchemes, parseScheme } from '../../../bench/shapes';
 
 /** What one press measures unless the address says otherwise. */
 export const defaultRequest: BenchRequest = {
@@ -19,6 +19,20 @@ export function requestQuery({ suites, shape, schemes, contexts, samples }: Benc
   ).toString();
 }
 
+function isScheme(name: string): boolean {
+  try {
+    parseScheme(name);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Schemes to choose from: the usual ones, and what the address names besides, such as `mergequant-a4-kv16`. */
+export function offeredSchemes(query: string): readonly string[] {
+  return [...new Set([...defaultSchemes, ...requestFromQuery(query).schemes])];
+}
+
 /** The request in an address's query; what it leaves out or says wrongly is the default's. */
 export function requestFromQuery(query: string): BenchRequest {
   const parameters = new URLSearchParams(query);
@@ -26,7 +40,7 @@ export function requestFromQuery(query: string): BenchRequest {
   const suites = list('suites').filter((name): name is SuiteName =>
     suiteNames.some((known) => known === name),
   );
-  const schemes = list('schemes').filter((name) => defaultSchemes.some((known) => known === name));
+  const schemes = list('schemes').filter(isScheme);
   const contexts = list('contexts')
     .map(Number)
     .filter((value) => Number.isInteger(value) && value >= 0);

@@ -4,7 +4,7 @@ import type { BenchFile, BenchRequest } from '../../../bench/figures';
 import { BenchClient } from '../../api/bench-client';
 import type { Gpu } from '../../gpu/gpu';
 import { lastModelUrl } from '../state/preferences';
-import { requestFromQuery, requestQuery } from './request-link';
+import { offeredSchemes, requestFromQuery, requestQuery } from './request-link';
 
 type Activity =
   | { readonly kind: 'probing' }
@@ -14,6 +14,8 @@ type Activity =
 
 const query = new URLSearchParams(location.search);
 
+/** The form's choice of schemes. */
+export const schemesOffered = offeredSchemes(location.search);
 export const request = signal<BenchRequest>(requestFromQuery(location.search));
 /** What the suites `load` and `demo` use: the address's model, else the one chatted with last, else a bundled one. */
 export const modelUrl = signal(
