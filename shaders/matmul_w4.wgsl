@@ -48,7 +48,7 @@ const half = tile_rows / 2u;
 const pieces = 4u; // of 16 elements, staged per step
 const column_w = tile_rows + 2u;
 override column_q: u32 = TILE_T + 2u;
-// 2 KiB that nothing uses: with them an H200's driver runs the kernel 10 % faster (docs/LOG.md).
+// 2 KiB that nothing uses: with as much more workgroup memory, in an array of its own, an H200 ran the kernel 10 % faster (docs/LOG.md).
 const spare = 256u;
 const low = 0x0F0F0F0Fu;
 const lines = 32u; // tokens or rows that the workgroup stages at a time
