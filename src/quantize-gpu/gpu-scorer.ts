@@ -98,11 +98,12 @@ export function gpuScorer(work: GpuWork, own: Head, reference: Head): LogitScore
   const most = Math.max(1, Math.floor(blockFloats / V));
   return {
     score: async (hidden, float, ids) => {
+      const isSame = hidden === float && own === reference;
       const parts: number[] = [];
       for (let from = 0; from + 1 < ids.length; from += most) {
         const rows = Math.min(most, ids.length - 1 - from);
         const q = await ownHead.logits(hidden, from, rows, 'own');
-        const p = await referenceHead.logits(float, from, rows, 'reference');
+        const p = isSame ? q : await referenceHead.logits(float, from, rows, 'reference');
         const next = Uint32Array.from(ids.slice(from + 1, from + 1 + rows));
         parts.push(...(await scoreLogits(work, q, p, next, V)));
       }

@@ -1,5 +1,5 @@
 /**
- * What a quantized model loses, measured on the host while it is quantized: the test windows travel through the layers behind
+ * What a quantized model loses, measured while it is quantized, on the host or a device: the test windows travel through the layers behind
  * the calibration tokens, so nothing is written and one layer is in memory at a time.
  */
 import type { CalibrationSet } from './calibration-data';

@@ -4,6 +4,7 @@ import { hasPrefix } from '../format/prefix';
 import { type ActivationMode, schemeModes } from '../format/scheme';
 import { type Artifact, floats } from './artifact-reader';
 import { type Block, forwardBlock, type RopeTable, rmsNorm, ropeTable } from './forward';
+import { logSumExp } from './logit-scores';
 import { clamp, intRange, type Matrix, matrix, roundHalfEven } from './matrix';
 import { tokenIntegers } from './migrate';
 import { withPrefix } from './prefix-rows';
@@ -204,9 +205,7 @@ export async function perplexity(model: HostModel, sequences: readonly ArrayLike
     const tokenIds = sequences[i]!;
     for (let t = 0; t + 1 < tokenIds.length; t++) {
       const row = data.subarray(t * cols, (t + 1) * cols);
-      const max = row.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
-      const sum = row.reduce((acc, value) => acc + Math.exp(value - max), 0);
-      total += max + Math.log(sum) - row[tokenIds[t + 1]!]!;
+      total += logSumExp(row).log - row[tokenIds[t + 1]!]!;
       count++;
     }
   }

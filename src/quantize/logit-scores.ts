@@ -41,7 +41,7 @@ async function readHead(source: WeightSource): Promise<Head> {
 }
 
 /** Logarithm of Σ exp and the largest entry of a row of logits. */
-function logSumExp(row: Float32Array): { readonly log: number; readonly top: number } {
+export function logSumExp(row: Float32Array): { readonly log: number; readonly top: number } {
   let top = 0;
   for (let v = 1; v < row.length; v++) if (row[v]! > row[top]!) top = v;
   let sum = 0;
