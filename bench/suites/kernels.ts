@@ -77,54 +77,97 @@ export interface ProductOp {
   readonly verify: (workbench: Workbench) => Promise<void>;
 }
 
+/**
+ * What a product reads and writes besides its weights. The copies of a product that are timed one behind the other share it, as
+ * a model's layers do: the operation in front has just written it, so it comes from a cache, and memory is read for weights.
+ */
+type ProductIo = {
+  readonly numTokens: number;
+  readonly step: GPUBuffer;
+  /** Of a pass without tokens. */
+  readonly idleStep: GPUBuffer;
+  readonly y: GPUBuffer;
+} & (
+  | {
+      readonly dtype: 'int4';
+      readonly integers: Int8Array<ArrayBuffer>;
+      readonly q: GPUBuffer;
+      readonly qmeta: GPUBuffer;
+    }
+  | { readonly dtype: 'f16'; readonly floats: Float32Array<ArrayBuffer>; readonly x: GPUBuffer }
+);
+
+function productIo(workbench: Workbench, product: Product, dtype: Dtype, numTokens: number): ProductIo {
+  const common = {
+    numTokens,
+    step: workbench.step(numTokens),
+    idleStep: workbench.step(0),
+    y: workbench.buffer('y', 4 * numTokens * product.outputs),
+  };
+  if (dtype === 'f16') {
+    const floats = randomFloats(numTokens * product.inputs, 1);
+    return { ...common, dtype, floats, x: workbench.upload('x', floats) };
+  }
+  const integers = randomIntegers(numTokens * product.int4Inputs, 1, 7);
+  const qmeta = workbench.upload('qmeta', tokenMeta(integers, product.int4Inputs));
+  return { ...common, dtype, integers, q: workbench.upload('q', integers), qmeta };
+}
+
 interface ProductArgs {
   readonly product: Product;
-  readonly dtype: Dtype;
   readonly kind: 'vector' | 'matrix';
-  readonly numTokens: number;
+  readonly io: ProductIo;
+  /** Of the weights. */
   readonly seed: number;
 }
 
 function productOp(workbench: Workbench, args: ProductArgs): Promise<ProductOp> {
-  return args.dtype === 'int4' ? int4Op(workbench, args) : denseOp(workbench, args);
+  return args.io.dtype === 'int4' ? int4Op(workbench, args, args.io) : denseOp(workbench, args, args.io);
 }
 
-async function int4Op(workbench: Workbench, args: ProductArgs): Promise<ProductOp> {
-  const { product, kind, numTokens, seed } = args;
+type Int4Io = Extract<ProductIo, { dtype: 'int4' }>;
+
+async function int4Op(
+  workbench: Workbench,
+  { product, kind, seed }: ProductArgs,
+  io: Int4Io,
+): Promise<ProductOp> {
   const { int4Inputs: inputs, outputs } = product;
-  const q = randomIntegers(numTokens * inputs, seed, 7);
-  const qmeta = tokenMeta(q, inputs);
+  const { numTokens, integers, q, qmeta, y } = io;
   const weight = await workbench.random('weight', (outputs * inputs) / 2, { kind: 'int4' }, seed);
   const content = { kind: 'f32', center: 0.01, spread: 0.002 } as const;
   const scale = await workbench.random('scale', 4 * outputs, content, seed + 1);
-  const y = workbench.buffer('y', 4 * numTokens * outputs);
   const linear = {
     ...{ kind, inputs, rows: outputs, rowStart: 0, outputs },
-    ...{ q: workbench.upload('q', q), qmeta: workbench.upload('qmeta', qmeta), weight, scale, y },
-    ...{ bias: null, accumulate: false },
+    ...{ q, qmeta, weight, scale, y, bias: null, accumulate: false },
   };
-  const op = await linearW4(workbench, { ...linear, step: workbench.step(numTokens) });
-  const idle = await linearW4(workbench, { ...linear, step: workbench.step(0) });
-  const verify = (bench: Workbench) => verifyInt4(bench, { q, weight, scale, y, inputs, outputs, numTokens });
+  const op = await linearW4(workbench, { ...linear, step: io.step });
+  const idle = await linearW4(workbench, { ...linear, step: io.idleStep });
+  const verify = (bench: Workbench) =>
+    verifyInt4(bench, { q: integers, weight, scale, y, inputs, outputs, numTokens });
   return { op, idle, verify };
 }
 
-async function denseOp(workbench: Workbench, args: ProductArgs): Promise<ProductOp> {
-  const { product, kind, numTokens, seed } = args;
+type DenseIo = Extract<ProductIo, { dtype: 'f16' }>;
+
+async function denseOp(
+  workbench: Workbench,
+  { product, kind, seed }: ProductArgs,
+  io: DenseIo,
+): Promise<ProductOp> {
   const { inputs, outputs } = product;
+  const { numTokens, floats, x, y } = io;
   const stride = denseStride(inputs, 'F16');
-  const x = randomFloats(numTokens * inputs, seed);
   const content = { kind: 'f16', center: 0, spread: 1 } as const;
   const weight = await workbench.random('weight', outputs * stride * 2, content, seed);
-  const y = workbench.buffer('y', 4 * numTokens * outputs);
   const linear = {
     ...({ kind, dtype: 'F16', inputs, rows: outputs, rowStart: 0, outputs } as const),
-    ...{ x: workbench.upload('x', x), weight, bias: null, y, accumulate: false },
+    ...{ x, weight, bias: null, y, accumulate: false },
   };
-  const op = await linearDense(workbench, { ...linear, step: workbench.step(numTokens) });
-  const idle = await linearDense(workbench, { ...linear, step: workbench.step(0) });
+  const op = await linearDense(workbench, { ...linear, step: io.step });
+  const idle = await linearDense(workbench, { ...linear, step: io.idleStep });
   const verify = (bench: Workbench) =>
-    verifyDense(bench, { x, weight, stride, y, inputs, outputs, numTokens });
+    verifyDense(bench, { x: floats, weight, stride, y, inputs, outputs, numTokens });
   return { op, idle, verify };
 }
 
@@ -138,10 +181,10 @@ async function decodeProduct(
   const bytes = productBytes(product, dtype);
   const copies = bench.gpu.caps.software ? 1 : Math.max(1, Math.ceil(uncachedBytes / bytes));
   await Workbench.use(bench.gpu, async (workbench) => {
+    const io = productIo(workbench, product, dtype, 1);
     const ops: ProductOp[] = [];
     for (let copy = 0; copy < copies; copy++) {
-      const args = { product, dtype, kind: 'vector', numTokens: 1, seed: 1 + copy } as const;
-      ops.push(await productOp(workbench, args));
+      ops.push(await productOp(workbench, { product, kind: 'vector', io, seed: 1 + copy }));
     }
     workbench.submit(encodeOps([ops[0]!.op], 1));
     await ops[0]!.verify(workbench);
@@ -200,7 +243,8 @@ async function prefillProduct(
   id: string,
 ): Promise<void> {
   await Workbench.use(bench.gpu, async (workbench) => {
-    const { op, verify } = await productOp(workbench, { product, dtype, kind: 'matrix', numTokens, seed: 1 });
+    const io = productIo(workbench, product, dtype, numTokens);
+    const { op, verify } = await productOp(workbench, { product, kind: 'matrix', io, seed: 1 });
     workbench.submit(encodeOps([op], numTokens));
     await verify(workbench);
     const timed = await timePass(bench.gpu, encodeOps([op], numTokens), bench.timing);
@@ -215,12 +259,12 @@ async function allLinears(bench: BenchContext, ceiling: ReadCeiling, config: Lla
   const id = `${bench.request.shape}/all-linears/int4/decode`;
   bench.step(`${id}: ${config.numLayers * products.length} linears`);
   await Workbench.use(bench.gpu, async (workbench) => {
+    const ios = products.map((product) => productIo(workbench, product, 'int4', 1));
     const ops: ProductOp[] = [];
     for (let layer = 0; layer < config.numLayers; layer++) {
       for (const [i, product] of products.entries()) {
         const seed = 1 + layer * products.length + i;
-        const args = { product, dtype: 'int4', kind: 'vector', numTokens: 1, seed } as const;
-        ops.push(await productOp(workbench, args));
+        ops.push(await productOp(workbench, { product, kind: 'vector', io: ios[i]!, seed }));
       }
     }
     const layerBytes = products.reduce((sum, product) => sum + productBytes(product, 'int4'), 0);
