@@ -1,5 +1,6 @@
 import shared from '../../shaders/rope.wgsl?raw';
 import source from '../../shaders/rope_append.wgsl?raw';
+import foursSource from '../../shaders/rope_append_fours.wgsl?raw';
 import rowsSource from '../../shaders/rope_append_rows.wgsl?raw';
 import { kvRowBytes } from '../format/kv-cache';
 import { type KvCacheArgs, kvCacheSources, kvScaleBindings } from './kv-cache';
@@ -42,10 +43,12 @@ export function ropeAppend(context: KernelContext, args: RopeAppendArgs): Promis
     });
   }
   const invocations = workgroup[context.gpu.caps.software ? 'software' : 'hardware'];
-  const units = ((numHeads + 2 * numKvHeads) * kvRowBytes(headDim, 'f16')) / 4;
+  const inFours = headDim % 8 === 0;
+  const rowUnits = inFours ? headDim / 8 : kvRowBytes(headDim, 'f16') / 4;
+  const units = (numHeads + 2 * numKvHeads) * rowUnits;
   return makeOp(context, {
-    label: 'rope_append',
-    source: `${shared}\n${source}`,
+    label: inFours ? 'rope_append_fours' : 'rope_append',
+    source: `${shared}\n${inFours ? foursSource : source}`,
     constants: { WORKGROUP: invocations },
     bindings,
     grid: (numTokens) => [...foldGrid(Math.ceil((numTokens * units) / invocations)), 1],
