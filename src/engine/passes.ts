@@ -12,8 +12,10 @@ import type { DrawArgs } from './sampler';
 /** Built once per model. */
 export interface Passes {
   readonly prefill: readonly Op[];
-  /** The same bits for passes of up to {@link fewTokens}, where tiles would be empty for the most part; null where they gain nothing. */
+  /** The same bits for short passes, where tiles would be empty for the most part; null where they gain nothing. */
   readonly few: readonly Op[] | null;
+  /** Tokens up to which a pass is short. */
+  readonly fewTokens: number;
   readonly decode: readonly Op[];
   readonly head: readonly Op[];
   readonly greedy: readonly Op[];
@@ -39,13 +41,21 @@ export async function buildPasses(
     argmax(context, draw),
     sample(context, draw),
   ]);
-  return { prefill, few, decode, head, greedy, sampled };
+  return { prefill, few, fewTokens: mostTokens(context), decode, head, greedy, sampled };
 }
 
 /** Layers of a prefill pass over `numTokens` tokens. */
-export function prefillLayers({ prefill, few, decode }: Passes, numTokens: number): readonly Op[] {
+export function prefillLayers(
+  { prefill, few, fewTokens: most, decode }: Pick<Passes, 'prefill' | 'few' | 'fewTokens' | 'decode'>,
+  numTokens: number,
+): readonly Op[] {
   if (numTokens === 1) return decode;
-  return few && numTokens <= fewTokens ? few : prefill;
+  return few && numTokens <= most ? few : prefill;
+}
+
+/** From one token more, tiles are faster than vector products: measured on an H200 at 7B shape, docs/LOG.md. */
+function mostTokens({ gpu }: KernelContext): number {
+  return gpu.caps.subgroupMatrixI8 ? Math.min(24, fewTokens) : fewTokens;
 }
 
 function hasFew({ gpu }: KernelContext, { layers }: ModelWeights): boolean {

@@ -79,7 +79,7 @@ test('prefill and decode of the loaded model agree', async () => {
   const gpu = await openTestGpu({ software: false });
   const layout: ModelLayout = { ...tinyLayout('mergequant'), config: { ...tinyConfig, numLayers: 2 } };
   const engine = await Engine.create(gpu, await uploadModel(gpu, randomModel(layout, 5)), {
-    chunkTokens: 32,
+    chunkTokens: 64,
   });
   await crossCheck(engine);
   engine.destroy();
@@ -89,7 +89,7 @@ test('a decode kernel that differs from the prefill kernel is found in the loade
   const { gpu, changed } = await openGpuWithBug(/subgroupAdd\(/g, '1 + subgroupAdd(');
   const layout = tinyLayout('mergequant');
   const engine = await Engine.create(gpu, await uploadModel(gpu, randomModel(layout, 5)), {
-    chunkTokens: 32,
+    chunkTokens: 64,
   });
   expect(changed()).toBeGreaterThan(0);
   await expect(crossCheck(engine)).rejects.toThrow(/as a prompt and token by token/);

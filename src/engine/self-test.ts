@@ -76,7 +76,7 @@ export async function selfTest(
  */
 export async function crossCheck(engine: Engine): Promise<void> {
   const { vocabSize } = engine.weights.layout.config;
-  const length = engine.passes.few ? longPromptIds.length : decodedTokens;
+  const length = engine.passes.few ? engine.passes.fewTokens + 2 : decodedTokens;
   const ids = longPromptIds.slice(0, Math.min(length, engine.contextLength)).map((id) => id % vocabSize);
   engine.reset();
   await generate(engine, ids, 1, greedy);

@@ -69,8 +69,8 @@ export function cacheBuffers(config: LlamaConfig, contextLength: number, kind: K
     }));
 }
 
-/** Tokens up to which a prefill pass runs with vector products, which store gate and up: docs/LOG.md. */
-export const fewTokens = 24;
+/** Tokens up to which a prefill pass may run with vector products, which store gate and up: docs/LOG.md. */
+export const fewTokens = 36;
 
 /** What one pass over a chunk of T tokens works in; and the exchange of the whole-token kernel where it is asked for. */
 export function scratchBuffers(

@@ -14,7 +14,7 @@ describe('a pass of few tokens', async () => {
     async (scheme) => {
       const weights = await uploadModel(bench.gpu, randomModel(raggedLayout(scheme), 3));
       const run = async (kind: LayersKind, numTokens: number) => {
-        const scratch = createScratch(bench.arena, weights, 64, 32);
+        const scratch = createScratch(bench.arena, weights, 64, fewTokens);
         const ops = await buildLayers(bench, weights, scratch, kind);
         const ids = Uint32Array.from({ length: numTokens }, (_, t) => (t * 37 + 5) % 100);
         // Behind a pass of two tokens, so that there are keys before it.
