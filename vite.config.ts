@@ -1,5 +1,6 @@
 import preact from '@preact/preset-vite';
 import { defineConfig } from 'vitest/config';
+import { buildDefine } from './scripts/build-id.ts';
 import { libraryWorker } from './scripts/library-worker.mjs';
 import {
   developmentHeaders,
@@ -24,8 +25,10 @@ const policyInPage = {
 
 /** `--mode cli` builds what runs in Node, `--mode lib` the library; every other mode builds or serves the page. */
 export default defineConfig(({ mode, command, isPreview }) => {
+  const define = buildDefine();
   if (mode === 'cli') {
     return {
+      define,
       publicDir: false,
       build: {
         ssr: true,
@@ -37,6 +40,7 @@ export default defineConfig(({ mode, command, isPreview }) => {
   }
   if (mode === 'lib') {
     return {
+      define,
       publicDir: false,
       base: './', // the worker's script is found beside the module that starts it
       build: {
@@ -50,6 +54,7 @@ export default defineConfig(({ mode, command, isPreview }) => {
     };
   }
   return {
+    define,
     plugins: [preact(), policyInPage, serviceWorker()],
     ...(command === 'serve' && !isPreview ? { html: { cspNonce: developmentNonce } } : {}),
     build: {

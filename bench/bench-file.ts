@@ -31,6 +31,7 @@ const schema = v.object({
   format: v.literal('mergequant-bench'),
   version: v.literal(1),
   date: v.pipe(v.string(), v.isoTimestamp()),
+  build: v.optional(v.object({ version: v.string(), commit: v.string(), isDirty: v.boolean() })),
   runtime: v.object({ kind: v.picklist(['node', 'browser']), name: v.string() }),
   adapter: v.object({
     vendor: v.string(),

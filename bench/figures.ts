@@ -1,5 +1,6 @@
 /** What a benchmark produces: named figures with units, in a file that says where they were measured. */
 import type { AdapterSummary, GpuCaps } from '../src/gpu/gpu';
+import type { BuildId } from './build-id';
 import type { Summary } from './statistics';
 
 export const suiteNames = [
@@ -73,6 +74,8 @@ export interface BenchFile {
   readonly version: 1;
   /** ISO 8601, UTC. */
   readonly date: string;
+  /** Missing in files from before it was noted. */
+  readonly build?: BuildId | undefined;
   readonly runtime: Runtime;
   readonly adapter: AdapterSummary;
   readonly adapterName: string;

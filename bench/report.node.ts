@@ -3,6 +3,7 @@ import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { h, type VNode } from 'preact';
 import { renderToStaticMarkup } from 'preact-render-to-string';
+import { buildText } from './build-id';
 import { BarChart, TimelineChart } from './charts';
 import type { BenchFile } from './figures';
 import { type OtherEngines, otherEnginesHeader, otherEnginesRows, otherEnginesText } from './other-engines';
@@ -93,13 +94,13 @@ function summaryLines(figures: AdapterFigures, group: readonly BenchFile[]): str
 }
 
 function fileLines(file: BenchFile, folder: string, charts: Chart[]): string[] {
-  const { date, runtime, caps, request } = file;
+  const { date, build, runtime, caps, request } = file;
   const features = Object.entries(caps).flatMap(([name, value]) => (value === true ? [name] : []));
   const lines = [
     '',
     `### ${runtime.kind === 'node' ? 'Node' : 'Browser'}, ${date.slice(0, 10)}`,
     '',
-    `${runtime.name}; features: ${features.join(', ') || 'none'}; ${request.samples} samples a figure.`,
+    `${runtime.name}; features: ${features.join(', ') || 'none'}; ${request.samples} samples a figure; build: ${buildText(build)}.`,
   ];
   const base = benchFileName(file).replace(/\.json$/, '');
   for (const view of viewsOf(file)) lines.push(...viewLines(view, base, folder, charts));

@@ -72,6 +72,10 @@ describe('report', () => {
     const failed = { ...suite('load', []), error: 'Error: no network', notes: ['left out'] };
     const { markdown, charts } = buildReport([benchFile([...file.suites, failed])], 'benchmarks');
     expect(markdown).toContain('## ACME One');
+    expect(markdown).toContain('5 samples a figure; build: not noted.');
+    const build = { version: '1.2.3', commit: '0123456789ab', isDirty: true };
+    const noted = buildReport([{ ...file, build }], 'benchmarks').markdown;
+    expect(noted).toContain('build: 1.2.3, commit 0123456789ab with changes.');
     expect(markdown).toContain('| read | GB/s | 4,805 (4,709 – 4,901) | wall |');
     expect(markdown).toContain('**load failed**: Error: no network');
     expect(markdown).toContain('Note (load): left out');
@@ -85,10 +89,13 @@ describe('report', () => {
   test('written to disk with the summary beside it', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'bench-'));
     try {
+      const build = { version: '1.2.3', commit: '0123456789ab', isDirty: false };
+      const built = { ...file, build, date: '2026-01-02T03:04:06.000Z' };
+      await writeBenchFile(join(folder, 'results'), built);
       const path = await writeBenchFile(join(folder, 'results'), file);
       expect(path).toMatch(/acme-one-node-2026-01-02T03-04-05\.json$/);
       const files = await readBenchFolder(join(folder, 'results'));
-      expect(files).toEqual([file]);
+      expect(files).toEqual([file, built]);
       const written = await writeReport(files, join(folder, 'B.md'), join(folder, 'summary.json'));
       expect(written.length).toBe(5);
       const summary = JSON.parse(await readFile(join(folder, 'summary.json'), 'utf8'));

@@ -1,6 +1,7 @@
 /** Runs suites on one GPU and gathers what they measured. Works in Node and in a page's worker alike. */
 import type { Gpu } from '../src/gpu/gpu';
 import { BenchContext, type BenchListener } from './bench-context';
+import { buildId } from './build-id';
 import {
   adapterName,
   type BenchFile,
@@ -61,6 +62,7 @@ export async function runBench(gpu: Gpu, request: BenchRequest, options: BenchOp
     format: 'mergequant-bench',
     version: 1,
     date: new Date().toISOString(),
+    build: buildId,
     runtime: options.runtime,
     adapter: gpu.adapter,
     adapterName: options.adapterName || adapterName(gpu.adapter),

@@ -55,11 +55,12 @@ test('each figure comes from the newest run that has it, quotients from one and 
   });
 });
 
-test('4000 against 512 is read in a browser where one ran within the hour of the newest run', () => {
-  const run = (date: string, kind: 'node' | 'browser', late: number) =>
+test('4000 against 512 is read in a browser where one ran that build, or within the hour of the newest run', () => {
+  const run = (date: string, kind: 'node' | 'browser', late: number, commit?: string) =>
     benchFile([suite('decode', [figure(at(512, 'decode'), 100), figure(at(4000, 'decode'), late)])], {
       date,
       runtime: { kind, name: 'x' },
+      ...(commit ? { build: { version: '1', commit, isDirty: false } } : {}),
     });
   const node = run('2026-01-01T12:00:00.000Z', 'node', 70);
   const browser = run('2026-01-01T11:30:00.000Z', 'browser', 90);
@@ -68,6 +69,10 @@ test('4000 against 512 is read in a browser where one ran within the hour of the
   expect(of(node, browser)).toBe(0.9);
   expect(of(node, old)).toBe(0.7);
   expect(of(old)).toBe(0.8);
+  // Where both tell their commits, these decide.
+  const built = run('2026-01-01T12:00:00.000Z', 'node', 70, 'a');
+  expect(of(built, run('2026-01-01T10:30:00.000Z', 'browser', 85, 'a'))).toBe(0.85);
+  expect(of(built, run('2026-01-01T11:30:00.000Z', 'browser', 90, 'b'))).toBe(0.7);
 });
 
 test('device memory is that of the options that save it, where they were measured', () => {

@@ -1,4 +1,5 @@
 /** The project's targets as one object per adapter, from all stored results. */
+import { isSameBuild } from './build-id';
 import { type BenchFile, findFigure } from './figures';
 
 /** null where it was not measured. */
@@ -45,18 +46,19 @@ function ratio(files: Files, id: string, base: string): number | null {
   return null;
 }
 
-/** Files this much older than the newest one are of another build. */
+/** Files this much older than the newest one are of another build, unless both say which they are. */
 const sameBuildMs = 3_600_000;
 
 /**
- * {@link ratio}, from a browser's run where there is one of the newest figures' hour: wall-clock samples of short replies scatter in Node by more
+ * {@link ratio}, from a browser's run where there is one of the newest figures' build: wall-clock samples of short replies scatter in Node by more
  * than what is compared (docs/LOG.md).
  */
 function browserRatio(files: Files, id: string, base: string): number | null {
   const having = files.filter((file) => findFigure(file, id) && findFigure(file, base));
   const newestMs = Date.parse(having[0]?.date ?? '');
-  const browser = having.filter(({ runtime, date }) => {
-    return runtime.kind === 'browser' && newestMs - Date.parse(date) <= sameBuildMs;
+  const browser = having.filter(({ runtime, build, date }) => {
+    const isSame = isSameBuild(build, having[0]?.build) ?? newestMs - Date.parse(date) <= sameBuildMs;
+    return runtime.kind === 'browser' && isSame;
   });
   return ratio(browser, id, base) ?? ratio(having, id, base);
 }

@@ -18,10 +18,15 @@ function newestMs(folder) {
 }
 
 const isCheckout = existsSync(join(root, 'cli/main.ts'));
+const lastCommit = join(root, '.git/logs/HEAD'); // changes with it; a build says which commit it is of
+const committedMs = () => (existsSync(lastCommit) ? statSync(lastCommit).mtimeMs : 0);
 const isStale = () =>
   !existsSync(built) ||
   statSync(built).mtimeMs <
-    Math.max(...['bench', 'cli', 'src', 'shaders'].map((folder) => newestMs(join(root, folder))));
+    Math.max(
+      committedMs(),
+      ...['bench', 'cli', 'src', 'shaders'].map((folder) => newestMs(join(root, folder))),
+    );
 if (isCheckout && isStale()) {
   const { build } = await import('vite');
   await build({ root, mode: 'cli', logLevel: 'error', configFile: join(root, 'vite.config.ts') });

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
+import { buildText } from '../../bench/build-id';
 import { baselinesFor, type Comparison, compareRuns } from '../../bench/compare';
 import { type BenchFile, type SuiteName, suiteNames } from '../../bench/figures';
 import {
@@ -124,7 +125,7 @@ function fileText(file: BenchFile): string {
       ...(error === null ? [] : [`FAILED: ${error}`]),
     ].join('\n');
   });
-  return [`${file.adapterName}, ${file.runtime.name}`, ...parts].join('\n\n');
+  return [`${file.adapterName}, ${file.runtime.name}, build ${buildText(file.build)}`, ...parts].join('\n\n');
 }
 
 function number(value: number): string {
@@ -149,7 +150,8 @@ async function compareCommand(path: string, flags: CompareFlags): Promise<void> 
   const before = flags.baseline ? [await readBenchFile(flags.baseline)] : baselinesFor(after, stored);
   const comparisons = compareRuns(before, after);
   const changed = comparisons.filter(({ verdict }) => verdict !== 'same');
-  print(`${after.adapterName}: ${after.date} against ${before.map(({ date }) => date).join(', ')}`);
+  const runText = ({ date, build }: BenchFile) => `${date} (build ${buildText(build)})`;
+  print(`${after.adapterName}: ${runText(after)} against ${before.map(runText).join(', ')}`);
   print(changed.length > 0 ? comparisonTable(changed) : 'no change beyond the noise');
   const worse = comparisons.filter(({ verdict }) => verdict === 'worse').length;
   print(`${comparisons.length} figures compared, ${worse} worse`);
