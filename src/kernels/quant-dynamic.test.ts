@@ -35,7 +35,9 @@ describe.each(capabilitySets)('quant_dynamic with $name', async ({ options }) =>
     { numTokens: 3, inputs: 172, actBits: 4, ratio: 0.8 },
     { numTokens: 65, inputs: 172, actBits: 8, ratio: 1, threads: 64 },
     { numTokens: 2, inputs: 4160, actBits: 8, ratio: 0.95 },
+    // Longer than what invocations keep in registers:
     { numTokens: 2, inputs: 1030, actBits: 4, ratio: 0.55, threads: 1 },
+    { numTokens: 2, inputs: 100, actBits: 4, ratio: 1, threads: 2 },
   ])('T=$numTokens K=$inputs, $actBits bits, ratio $ratio', async (shape) => {
     const x = normals(shape.numTokens * shape.inputs, 3, 2);
     const tokens = await quantize(shape, x);

@@ -4,6 +4,9 @@ import { type ActBits, qMax } from '../format/scheme';
 import { type KernelContext, makeOp, type Op, requireShape } from './op';
 import { type QuantizedOutput, type QuantizerTuning, quantizerThreads } from './quantizer';
 
+/** Words of q, four elements each, that an invocation can keep in registers: rows of up to 11,264 with 256 invocations. */
+const mostKept = 11;
+
 export interface QuantDynamicArgs extends QuantizedOutput {
   /** K, the length of a row of x; any number. */
   readonly inputs: number;
@@ -14,7 +17,7 @@ export interface QuantDynamicArgs extends QuantizedOutput {
   readonly ratio: number;
   /** Step uniform: `numTokens`. */
   readonly step: GPUBuffer;
-  readonly x: GPUBuffer; // [T, K] f32
+  readonly x: GPUBuffer; // [T, K] f32, its size a multiple of 16
   readonly tuning?: QuantizerTuning;
 }
 
@@ -36,7 +39,11 @@ export async function quantDynamic(context: KernelContext, args: QuantDynamicArg
   return makeOp(context, {
     label,
     source: `${shared}\n${source}`,
-    constants: { WORKGROUP: threads },
+    constants: {
+      WORKGROUP: threads,
+      KEPT: Math.min(mostKept, Math.ceil(args.paddedInputs / 4 / threads)),
+      IN_FOURS: Number(args.inputs % 4 === 0),
+    },
     bindings: [params, args.step, args.x, args.q, args.qmeta],
     grid: (numTokens) => [numTokens, 1, 1],
   });
