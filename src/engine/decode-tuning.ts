@@ -38,7 +38,7 @@ interface Model {
 const candidates: readonly DecodeLinearTuning[] = [
   { threads: 1024, groups: 132, pieces: 2 },
   { threads: 512, groups: 264, pieces: 2 },
-  { threads: 896, groups: 132, pieces: 2 },
+  { threads: 768, groups: 132, pieces: 2 },
   { threads: 512, groups: 132, pieces: 2 },
   { threads: 256, groups: 264, pieces: 4 },
   { threads: 256, groups: 64, pieces: 4 },

@@ -104,12 +104,12 @@ function fingerprint(text: string): string {
 
 /** Invocations of a workgroup that suit each input: joining attention's pieces wants one for every four floats. */
 const wantedThreads: Readonly<Record<DecodeInput['kind'], number>> = {
-  ...{ rmsnorm_quant_static: 768, rmsnorm_quant_dynamic: 768, floats: 512, attention: 1024 },
+  ...{ rmsnorm_quant_static: 384, rmsnorm_quant_dynamic: 384, floats: 512, attention: 1024 },
 };
 
 /**
- * Large workgroups, one for each core of a large GPU: a token is quantized once in each. Measured on an H200 at 7B shape
- * (docs/LOG.md); with fewer invocations a workgroup than that two on a core.
+ * Large workgroups, one or two for each core of a large GPU: a token is quantized once in each, and two overlap one's quantization with
+ * the other's rows, where registers let them run side by side. Measured on an H200 at 7B shape (docs/LOG.md).
  */
 function defaultTuning(gpu: Gpu, input: DecodeInput, inputs: number): Required<DecodeLinearTuning> {
   const most = Math.floor(gpu.device.limits.maxComputeInvocationsPerWorkgroup / 256) * 256;
