@@ -5,7 +5,7 @@
 //   ->  qkv (q only), key and value cache [Hkv, context, row] codes, scales [2, Hkv, context]
 //
 // One workgroup of 64 per (head, token), heads (q, then k, then v) in x and tokens in y. Preceded by rope.wgsl, the
-// cache's layout and kv_scaled.wgsl. Precondition: Dh even and at most 256.
+// cache's layout, kv_scaled.wgsl and kv_scales_append.wgsl. Precondition: Dh even and at most 256.
 
 struct Params {
   H: u32,
@@ -28,7 +28,6 @@ const max_elements = 256u;
 @group(0) @binding(3) var<storage, read_write> qkv: array<f32>; // [T, (H + 2 Hkv) Dh]
 @group(0) @binding(4) var<storage, read_write> key_cache: array<Chunk>; // [Hkv, context, chunks]
 @group(0) @binding(5) var<storage, read_write> value_cache: array<Chunk>; // [Hkv, context, chunks]
-@group(0) @binding(6) var<storage, read_write> scales: array<u32>; // [2 (keys, values), Hkv, context]
 
 var<workgroup> elements: array<f32, max_elements>; // of the row
 var<workgroup> extremes: array<vec2f, lanes>;
@@ -96,6 +95,6 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane:
     }
   }
   if (lane == 0u) {
-    scales[select(params.Hkv * params.context, 0u, is_key) + row] = code.bits;
+    keep_code(select(params.Hkv * params.context, 0u, is_key) + row, code);
   }
 }

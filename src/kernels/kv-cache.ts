@@ -1,10 +1,12 @@
 /** The key-value cache as kernels take it: its buffers, and the WGSL that reads and appends rows. */
 import half from '../../shaders/kv_half.wgsl?raw';
+import halfAppend from '../../shaders/kv_half_append.wgsl?raw';
 import halfOwn from '../../shaders/kv_half_own.wgsl?raw';
 import int4 from '../../shaders/kv_int4.wgsl?raw';
 import int8 from '../../shaders/kv_int8.wgsl?raw';
 import coded from '../../shaders/kv_scaled.wgsl?raw';
 import scales from '../../shaders/kv_scales.wgsl?raw';
+import scalesAppend from '../../shaders/kv_scales_append.wgsl?raw';
 import scalesOwn from '../../shaders/kv_scales_own.wgsl?raw';
 import { type KvCacheKind, kvCacheBytes, kvScalesBytes } from '../format/kv-cache';
 import type { GpuMemory } from '../gpu/arena';
@@ -30,10 +32,12 @@ type Access = 'read' | 'own' | 'append';
 
 /** WGSL to put in front of a kernel. */
 export function kvCacheSources(kind: KvCacheKind, access: Access): string[] {
-  if (kind === 'f16') return access === 'own' ? [half, halfOwn] : [half];
-  const layout = [kind === 'int8' ? int8 : int4, coded];
-  if (access === 'append') return layout;
-  return [...layout, access === 'own' ? scalesOwn : scales];
+  if (kind === 'f16') return [half, ...{ read: [], own: [halfOwn], append: [halfAppend] }[access]];
+  return [
+    kind === 'int8' ? int8 : int4,
+    coded,
+    { read: scales, own: scalesOwn, append: scalesAppend }[access],
+  ];
 }
 
 /**

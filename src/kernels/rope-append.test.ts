@@ -13,6 +13,7 @@ const shapes = [
   { numTokens: 5, position: 32, numHeads: 4, numKvHeads: 2, headDim: 8, contextLength: 37 },
   { numTokens: 65, position: 3, numHeads: 8, numKvHeads: 1, headDim: 64, contextLength: 70 },
   { numTokens: 2, position: 100, numHeads: 4, numKvHeads: 2, headDim: 128, contextLength: 111 },
+  { numTokens: 7, position: 1, numHeads: 3, numKvHeads: 3, headDim: 96, contextLength: 9 },
   { numTokens: 2, position: 9, numHeads: 2, numKvHeads: 1, headDim: 6, contextLength: 12 },
   { numTokens: 2, position: 9, numHeads: 1, numKvHeads: 1, headDim: 2, contextLength: 12 },
 ];

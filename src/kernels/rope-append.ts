@@ -1,13 +1,15 @@
 import shared from '../../shaders/rope.wgsl?raw';
 import source from '../../shaders/rope_append.wgsl?raw';
-import foursSource from '../../shaders/rope_append_fours.wgsl?raw';
+import eightsSource from '../../shaders/rope_append_eights.wgsl?raw';
 import rowsSource from '../../shaders/rope_append_rows.wgsl?raw';
 import { kvRowBytes } from '../format/kv-cache';
 import { type KvCacheArgs, kvCacheSources, kvScaleBindings } from './kv-cache';
-import { foldGrid, type KernelContext, makeOp, type Op, requireShape } from './op';
+import { foldGrid, type KernelContext, makeOp, type Op, type OpSpec, requireShape } from './op';
 
 /** Starting a workgroup takes a GPU time that small ones do not fill: 62 µs with 64 invocations and 34 with 256, docs/LOG.md. */
 const workgroup = { hardware: 256, software: 64 };
+/** Of invocations with sixteen elements each, whose workgroups are filled by less. */
+const eightsWorkgroup = 64;
 
 export interface RopeAppendArgs extends KvCacheArgs {
   readonly numHeads: number; // H
@@ -29,28 +31,44 @@ export interface RopeAppendArgs extends KvCacheArgs {
 export function ropeAppend(context: KernelContext, args: RopeAppendArgs): Promise<Op> {
   const { numHeads, numKvHeads, headDim, contextLength, kvCache = 'f16' } = args;
   requireShape(headDim % 2 === 0, 'ropeAppend', `an even headDim, got ${headDim}`);
+  const isShort = kvCache === 'f16' || headDim <= 256;
+  requireShape(isShort, 'ropeAppend', `a headDim of at most 256, got ${headDim}`);
   const shape = { H: numHeads, Hkv: numKvHeads, Dh: headDim, context: contextLength };
   const scales = kvScaleBindings(args, 'ropeAppend');
   const params = context.arena.uniform('rope_append.params', shape);
-  const bindings = [params, args.step, args.table, args.qkv, args.keyCache, args.valueCache, ...scales];
-  if (kvCache !== 'f16') {
-    requireShape(headDim <= 256, 'ropeAppend', `a headDim of at most 256, got ${headDim}`);
-    return makeOp(context, {
-      label: 'rope_append_rows',
-      source: [shared, ...kvCacheSources(kvCache, 'append'), rowsSource].join('\n'),
-      bindings,
-      grid: (numTokens) => [numHeads + 2 * numKvHeads, numTokens, 1],
-    });
-  }
-  const invocations = workgroup[context.gpu.caps.software ? 'software' : 'hardware'];
-  const inFours = headDim % 8 === 0;
-  const rowUnits = inFours ? headDim / 8 : kvRowBytes(headDim, 'f16') / 4;
-  const units = (numHeads + 2 * numKvHeads) * rowUnits;
+  const { sources, ...kernel } = chooseKernel(context, args);
   return makeOp(context, {
-    label: inFours ? 'rope_append_fours' : 'rope_append',
-    source: `${shared}\n${inFours ? foursSource : source}`,
-    constants: { WORKGROUP: invocations },
-    bindings,
-    grid: (numTokens) => [...foldGrid(Math.ceil((numTokens * units) / invocations)), 1],
+    ...kernel,
+    source: [shared, ...sources].join('\n'),
+    bindings: [params, args.step, args.table, args.qkv, args.keyCache, args.valueCache, ...scales],
   });
+}
+
+type KernelChoice = Pick<OpSpec, 'label' | 'constants' | 'grid'> & { readonly sources: readonly string[] };
+
+function chooseKernel({ gpu }: KernelContext, args: RopeAppendArgs): KernelChoice {
+  const { numHeads, numKvHeads, headDim, kvCache = 'f16' } = args;
+  const heads = numHeads + 2 * numKvHeads;
+  const layout = kvCacheSources(kvCache, 'append');
+  if (headDim % 32 === 0 && headDim <= 256) {
+    const rows = Math.floor(eightsWorkgroup / (headDim / 16)); // of a workgroup
+    return {
+      label: 'rope_append_eights',
+      sources: [...layout, eightsSource],
+      constants: { WORKGROUP: eightsWorkgroup },
+      grid: (numTokens) => [...foldGrid(Math.ceil((numTokens * heads) / rows)), 1],
+    };
+  }
+  if (kvCache !== 'f16') {
+    const grid: OpSpec['grid'] = (numTokens) => [heads, numTokens, 1];
+    return { label: 'rope_append_rows', sources: [...layout, rowsSource], grid };
+  }
+  const threads = workgroup[gpu.caps.software ? 'software' : 'hardware'];
+  const units = (heads * kvRowBytes(headDim, 'f16')) / 4;
+  return {
+    label: 'rope_append',
+    sources: [source],
+    constants: { WORKGROUP: threads },
+    grid: (numTokens) => [...foldGrid(Math.ceil((numTokens * units) / threads)), 1],
+  };
 }
