@@ -1,5 +1,5 @@
-// What the int4 products on subgroup matrices share (matmul_w4_sgm*.wgsl, which are put behind this file and bring `tiles`):
-// bindings, loads, and the epilogue.
+// What the int4 products on subgroup matrices share (src/kernels/matrix-tile.ts writes what is put behind this file and brings
+// `tiles`): bindings, loads, and the epilogue.
 //
 //   y[t,n] (+)= f32(sum_k q[t,k] * u[n,k] - 8 * sum_k q[t,k]) * (scale_n * s_t) (+ bias_n),   w = u - 8   (Eq. 5)
 // or, with SILU, over pairs of rows (gate 2f, up 2f + 1):  y[t,f] = silu(value[t,2f]) * value[t,2f+1].
@@ -7,8 +7,8 @@
 //   q [T, K'] i8 packed by 4, qmeta [T] (s_t, sum of q), weight [rows, K'] offset-binary nibbles, scale, bias [N] f32
 //   ->  y [T, N] f32, columns row_start .. row_start + rows (SILU: y [T, N/2]).   i32 accumulators, exact.
 //
-// The layout of weights is that of `matmul_w4`. What lies beyond T, rows or K' is loaded as zero. Offsets and strides of
-// matrices count vec4u. silu.wgsl is put behind all. Preconditions: every subgroup has 32 invocations; K' a multiple of 32;
+// The layout of weights is that of `matmul_w4`. What lies beyond K' is loaded as zero; beyond T or rows, the last token or
+// row once more, whose sums nobody stores. Offsets and strides of matrices count vec4u. silu.wgsl is put behind all. Preconditions: every subgroup has 32 invocations; K' a multiple of 32;
 // SILU: even rows and row_start.
 
 diagnostic(off, chromium.subgroup_matrix_uniformity); // offsets differ by subgroup, never within one
@@ -48,18 +48,18 @@ alias Sums = subgroup_matrix_result<i32, 16, 16>;
 
 fn load_activations(t: u32, piece: u32) -> vec4u {
   let row_pieces = 2u * params.K_pieces;
-  if (t >= step.num_tokens || piece >= row_pieces) {
+  if (piece >= row_pieces) {
     return vec4u();
   }
-  return q[t * row_pieces + piece];
+  return q[min(t, step.num_tokens - 1u) * row_pieces + piece];
 }
 
 fn load_weights(row: u32, piece: u32) -> vec2u {
   let row_pieces = 2u * params.K_pieces;
-  if (row >= params.rows || piece >= row_pieces) {
+  if (piece >= row_pieces) {
     return vec2u();
   }
-  return weight[row * row_pieces + piece];
+  return weight[min(row, params.rows - 1u) * row_pieces + piece];
 }
 
 fn unpack(w: vec2u) -> vec4u {

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { Gpu, GpuCaps } from '../gpu/gpu';
 import { type LinearW4Args, type LinearW4Tuning, linearW4 } from './linear-w4';
 import { linearW4Sums, packNibblesRef, tokenMetaRef } from './linear-w4.ref';
+import { matrixTiles } from './matrix-tile';
 import { KernelShapeError } from './op';
 import { siluMul } from './silu-mul';
 import {
@@ -59,8 +60,9 @@ const variants: readonly Variant[] = [
   { kind: 'matrix', tuning: { subgroupMatrix: false } },
   { kind: 'matrix', tuning: { tileTokens: 32 } },
   { kind: 'matrix', tuning: { tileTokens: 16 } },
-  { kind: 'matrix', tuning: { subgroupMatrix: true } },
-  { kind: 'matrix', tuning: { subgroupMatrix: true, largeTile: true } },
+  ...matrixTiles.map(
+    (matrixTile) => ({ kind: 'matrix', tuning: { subgroupMatrix: true, matrixTile } }) as const,
+  ),
 ];
 
 /** Those that the device has: subgroups are optional, their matrices experimental and nowhere to be had without a GPU. */

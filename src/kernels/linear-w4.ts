@@ -8,6 +8,7 @@ import teamSource from '../../shaders/w4_team.wgsl?raw';
 import type { GpuMemory } from '../gpu/arena';
 import { hasOneSubgroupSize } from '../gpu/gpu';
 import { matmulW4 } from './matmul-w4';
+import type { MatrixTile } from './matrix-tile';
 import { foldGrid, type KernelContext, makeOp, type Op, type OpSpec, requireShape } from './op';
 import { isPowerOfTwo } from './quantizer';
 
@@ -34,8 +35,8 @@ export interface LinearW4Tuning {
   readonly tileTokens?: 16 | 32 | 64;
   /** Matrix: whether to use subgroup matrices; unless told, where the device has them and `tileTokens` is not given. */
   readonly subgroupMatrix?: boolean;
-  /** Matrix on subgroup matrices: tiles of 128 tokens instead of 64, for long passes; see `hasLargeTile`. */
-  readonly largeTile?: boolean;
+  /** Matrix on subgroup matrices: the tile, where `hasMatrixTile`; default 64 tokens and steps of 64 elements. */
+  readonly matrixTile?: MatrixTile;
 }
 
 export interface LinearW4Args {

@@ -1,14 +1,13 @@
 /** What a prefill pass does its own way: products of many tokens, with SwiGLU's gate in them, and tiled attention. */
 import { type AttentionArgs, attention, attentionTiled, isTileable } from '../kernels/attention';
 import { type LinearW4Args, linearW4 } from '../kernels/linear-w4';
-import { hasLargeTile } from '../kernels/matmul-w4';
+import { hasMatrixTile } from '../kernels/matmul-w4';
+import { chooseMatrixTile, matrixTiles } from '../kernels/matrix-tile';
 import type { KernelContext, Op } from '../kernels/op';
 import { type SiluMulArgs, siluMul } from '../kernels/silu-mul';
 
 /** Tokens from which queries share their keys: below, a tile of 32 queries is half empty. */
 const tiledAttentionTokens = 16;
-/** Tokens from which tiles of 128 of them leave no processor idle: measured on an H200 at 7B shape, docs/LOG.md. */
-const largeTileTokens = 1024;
 
 type Ops = readonly Promise<Op>[];
 type Block = Omit<LinearW4Args, 'kind' | 'tuning'>;
@@ -18,15 +17,17 @@ export function fusesGate(software: boolean, blocks: readonly Pick<Block, 'rows'
   return !software && blocks.every(({ rows, rowStart }) => rows % 2 === 0 && rowStart % 2 === 0);
 }
 
-/** One int4 product of a pass, in the tiles that suit its number of tokens. @throws KernelShapeError */
+/** One int4 product of a pass, in the tile that suits its number of tokens. @throws KernelShapeError */
 export function matrixLinear(context: KernelContext, args: Block): Ops {
-  const small = linearW4(context, { ...args, kind: 'matrix' });
-  if (!hasLargeTile(context.gpu)) return [small];
-  const large = linearW4(context, { ...args, kind: 'matrix', tuning: { largeTile: true } });
-  return [
-    forTokens(small, 1, largeTileTokens - 1),
-    forTokens(large, largeTileTokens, Number.POSITIVE_INFINITY),
-  ];
+  const { gpu } = context;
+  const tiles = matrixTiles.filter((tile) => hasMatrixTile(gpu, tile));
+  if (tiles.length === 0) return [linearW4(context, { ...args, kind: 'matrix' })];
+  return tiles.map((matrixTile) =>
+    when(
+      linearW4(context, { ...args, kind: 'matrix', tuning: { matrixTile } }),
+      (numTokens) => chooseMatrixTile(tiles, numTokens, args.rows) === matrixTile,
+    ),
+  );
 }
 
 /** The product of gate and up of all row blocks, and SwiGLU's gate, into `gate.y`. @throws KernelShapeError */
@@ -42,15 +43,14 @@ export function matrixAttention(context: KernelContext, args: AttentionArgs): Op
   const single = attention(context, args);
   if (context.gpu.caps.software || !isTileable(args)) return [single];
   return [
-    forTokens(single, 1, tiledAttentionTokens - 1),
-    forTokens(attentionTiled(context, args), tiledAttentionTokens, Number.POSITIVE_INFINITY),
+    when(single, (numTokens) => numTokens < tiledAttentionTokens),
+    when(attentionTiled(context, args), (numTokens) => numTokens >= tiledAttentionTokens),
   ];
 }
 
-/** Records `op` in passes of `least` to `most` tokens, and nothing in others. */
-async function forTokens(op: Promise<Op>, least: number, most: number): Promise<Op> {
+/** Records `op` in passes of so many tokens, and nothing in others. */
+async function when(op: Promise<Op>, suits: (numTokens: number) => boolean): Promise<Op> {
   const built = await op;
-  const grid: Op['grid'] = (numTokens) =>
-    numTokens >= least && numTokens <= most ? built.grid(numTokens) : [0, 0, 0];
+  const grid: Op['grid'] = (numTokens) => (suits(numTokens) ? built.grid(numTokens) : [0, 0, 0]);
   return { ...built, grid };
 }
