@@ -53,9 +53,12 @@ export function prefillLayers(
   return few && numTokens <= most ? few : prefill;
 }
 
-/** From one token more, tiles are faster than vector products: measured on an H200 at 7B shape, docs/LOG.md. */
+/** As {@link fewTokens}, where tiles run on subgroup matrices. */
+const fewTokensBesideMatrices = 18;
+
+/** From one token more, tiles are faster than vector products: figures of an H200 at 7B shape, docs/LOG.md. */
 function mostTokens({ gpu }: KernelContext): number {
-  return gpu.caps.subgroupMatrixI8 ? Math.min(24, fewTokens) : fewTokens;
+  return gpu.caps.subgroupMatrixI8 ? fewTokensBesideMatrices : fewTokens;
 }
 
 function hasFew({ gpu }: KernelContext, { layers }: ModelWeights): boolean {
