@@ -16,106 +16,105 @@ struct Step {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> step: Step;
 @group(0) @binding(2) var<storage, read> qkv: array<vec4f>; // [T, (H + 2 Hkv), Dh / 4]
-@group(0) @binding(3) var<storage, read> key_cache: array<Chunk>; // [Hkv, context, 16 chunks]
+@group(0) @binding(3) var<storage, read> key_cache: array<vec4u>; // [Hkv, context, 16 chunks], by whole loads
 @group(0) @binding(4) var<storage, read> value_cache: array<Chunk>; // [Hkv, context, 16 chunks]
 @group(0) @binding(5) var<storage, read_write> out: array<vec4f>; // [T, H, Dh / 4]
 
 const scales_binding = 6u;
+const lanes = 128u; // of a workgroup
 const queries = 32u;
+const query_fours = 8u;
 const piece_keys = 256u;
+const half_keys = 128u; // whose scores are computed together
 const chunks = 16u;
 const fours = 32u; // vec4 of a head
 const groups = 16u; // of keys whose values are added apart
-const members = 16u; // keys of a group, of a piece
+const half_members = 8u; // keys of a group, of half a piece
 
-// One array for what is needed in turn (vec4 each): the score step's keys [2 halves of a chunk][256] and queries [8 elements][8 a];
-// then maxima [8 a][32 b] and of each query [8 a][4]; then a group's values [16 members][2 halves][16 chunks], what they are multiplied by [16][8 a] and,
-// of scaled rows, weights and weighted minima [16][8 a].
-const queries_at = 512u;
-const part_maxima_at = 256u;
-const factors_at = 512u;
-const weights_at = select(factors_at, 640u, scaled);
-const minima_at = 768u;
-const tile_words = select(640u, 896u, scaled);
-var<workgroup> tile: array<vec4f, tile_words>;
-var<workgroup> weight_sums: array<f32, queries>; // of a piece, its groups added up in order
-var<workgroup> minimum_sums: array<f32, queries>; // of weighted minima, likewise
-var<workgroup> query_sums: array<vec4f, 8>; // [8 a] of scaled rows' queries
+// Two buffers: one is filled while the other is read. What is needed in turn, vec4 each: a score step's keys [2 halves of a
+// chunk][128] and queries [8 elements][8 fours]; maxima (buffer 0) and sums (buffer 1) [16 groups][8 fours], then those of
+// weighted minima; a value step's values [8 members][2 halves][16 chunks] and what they are multiplied by [8 members][8 fours].
+const factors_at = 256u; // of queries, too
+const minima_at = 128u;
+const buffer_words = 320u;
+var<workgroup> tile: array<array<vec4f, buffer_words>, 2>;
+var<workgroup> factors_so_far: array<vec4f, query_fours>; // of join_factors; at the end each query's l
+var<workgroup> factors_of_piece: array<vec4f, query_fours>; // likewise; at the end z
+var<workgroup> query_sums: array<vec4f, query_fours>; // of scaled rows' queries
 
-/// Chunk c of this lane's key, 0 behind the piece.
-fn load_key(first: u32, count: u32, c: u32, lane: u32) -> Chunk {
-  if (lane >= count) {
-    return Chunk();
-  }
-  return key_cache[(first + lane) * chunks + c];
+/// What a workgroup works on.
+struct Work {
+  h: u32,
+  first_token: u32, // of 32
+  first: u32, // row of the piece's first key
+  start: u32, // its position
+  count: u32, // keys of the piece
 }
 
-/// Half of chunk c of a query, for the first 64 lanes.
-fn load_query(first_token: u32, h: u32, c: u32, lane: u32) -> vec4f {
+/// What a lane has loaded for its next store.
+struct Ahead {
+  keys: vec4u,
+  query: vec4f,
+}
+
+/// Step n of a piece's scores is chunk n % 4 of part n / 4 % 4 of the keys' half n / 16. The load with this lane's key's.
+fn load_keys(work: Work, n: u32, lane: u32) -> vec4u {
+  let key = n / 16u * half_keys + lane;
+  if (key >= work.count) {
+    return vec4u();
+  }
+  return key_cache[(work.first + key) * (chunks / chunks_per_load) + n % 4u / chunks_per_load * 4u + n / 4u % 4u];
+}
+
+/// Half of a query's chunk of step n, for the first 64 lanes.
+fn load_query(work: Work, n: u32, lane: u32) -> vec4f {
   if (lane >= 2u * queries) {
     return vec4f();
   }
-  let token = min(first_token + lane / 2u, step.num_tokens - 1u);
-  return qkv[(token * (params.H + 2u * params.Hkv) + h) * fours + 2u * c + lane % 2u] * params.scale;
+  let token = min(work.first_token + lane / 2u, step.num_tokens - 1u);
+  let i = n % 4u;
+  let chunk = (i / chunks_per_load * 4u + n / 4u % 4u) * chunks_per_load + i % chunks_per_load;
+  return qkv[(token * (params.H + 2u * params.Hkv) + work.h) * fours + 2u * chunk + lane % 2u] * params.scale;
 }
 
-/// Lays down a chunk of keys as it is, and one of queries transposed, elements first.
-fn stage_scores(chunk: Chunk, query: vec4f, lane: u32) {
-  tile[lane] = low_half(chunk);
-  tile[piece_keys + lane] = high_half(chunk);
+/// Lays down what step n needs, keys as they are and queries transposed, elements first; loads what the next one needs.
+fn stage_scores(buffer: u32, n: u32, work: Work, ahead: Ahead, lane: u32) -> Ahead {
+  let chunk = chunk_of(ahead.keys, n % chunks_per_load);
+  tile[buffer][lane] = low_half(chunk);
+  tile[buffer][half_keys + lane] = high_half(chunk);
   if (lane < 2u * queries) {
     for (var e = 0u; e < 4u; e++) {
-      tile[queries_at + (4u * (lane % 2u) + e) * 8u + lane / 8u][lane / 2u % 4u] = query[e];
+      tile[buffer][factors_at + (4u * (lane % 2u) + e) * query_fours + lane / 8u][lane / 2u % 4u] = ahead.query[e];
     }
   }
+  var next = Ahead(ahead.keys, load_query(work, n + 1u, lane));
+  if ((n + 1u) % chunks_per_load == 0u) {
+    next.keys = load_keys(work, n + 1u, lane);
+  }
+  return next;
 }
 
-/// The i-th chunk of a part of the scores.
-fn walked(part: u32, i: u32) -> u32 {
-  return (i / chunks_per_load * 4u + part) * chunks_per_load + i % chunks_per_load;
-}
-
-/// This lane's chunk of the 16 values of group g of a piece of `count` keys.
-fn load_value(first: u32, count: u32, g: u32, lane: u32) -> Chunk {
-  let key = g + groups * (lane / chunks);
-  if (key >= count) {
+/// Step n of a piece's values is half n % 2 of the members of group n / 2; behind the last one there is nothing to load.
+fn load_value(work: Work, n: u32, lane: u32) -> Chunk {
+  let key = n / 2u + groups * (half_members * (n % 2u) + lane / chunks);
+  if (key >= work.count || n >= 2u * groups) {
     return Chunk();
   }
-  return value_cache[(first + key) * chunks + lane % chunks];
+  return value_cache[(work.first + key) * chunks + lane % chunks];
 }
 
-fn stage_value(chunk: Chunk, lane: u32) {
+fn stage_value(buffer: u32, chunk: Chunk, lane: u32) {
   let at = fours * (lane / chunks) + lane % chunks;
-  tile[at] = low_half(chunk);
-  tile[at + chunks] = high_half(chunk);
+  tile[buffer][at] = low_half(chunk);
+  tile[buffer][at + chunks] = high_half(chunk);
 }
 
-/// What a group's values are multiplied by, for its member i and the queries 4a ..; `value` is the row's step and minimum.
-fn stage_weight(i: u32, a: u32, weight: vec4f, value: vec2f) {
-  tile[weights_at + 8u * i + a] = weight;
-  if (scaled) {
-    tile[factors_at + 8u * i + a] = weight * value.x;
-    tile[minima_at + 8u * i + a] = weight * value.y;
-  }
-}
-
-/// Sum over a group's members of what lies at `source` for one query.
-fn member_sum(source: u32, query: u32) -> f32 {
-  var sum = 0.0;
-  for (var i = 0u; i < members; i++) {
-    sum += tile[source + 8u * i + query / 4u][query % 4u];
-  }
-  return sum;
-}
-
-/// Adds group g's weights, and weighted minima, to the piece's: 32 lanes of the workgroup, others for each group.
-fn add_group_sums(g: u32, lane: u32) {
-  let query = lane % queries;
-  if (lane / queries == g % 8u) {
-    weight_sums[query] = select(weight_sums[query], 0.0, g == 0u) + member_sum(weights_at, query);
-  }
-  if (scaled && lane / queries == (g + 4u) % 8u) {
-    minimum_sums[query] = select(minimum_sums[query], 0.0, g == 0u) + member_sum(minima_at, query);
+/// What eight members of a group are multiplied by, for the queries 4 four ..
+fn stage_factors(buffer: u32, four: u32, low: mat4x4f, high: mat4x4f) {
+  let at = factors_at + four;
+  for (var i = 0u; i < 4u; i++) {
+    tile[buffer][at + query_fours * i] = low[i];
+    tile[buffer][at + query_fours * (i + 4u)] = high[i];
   }
 }
 

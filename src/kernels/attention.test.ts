@@ -29,6 +29,7 @@ const shapes: Shape[] = [
   { numTokens: 2, position: 254, numHeads: 8, numKvHeads: 1, headDim: 64, contextLength: 1025 },
   { numTokens: 1, position: 700, numHeads: 4, numKvHeads: 2, headDim: 128, contextLength: 1000 },
   { numTokens: 37, position: 243, numHeads: 2, numKvHeads: 1, headDim: 128, contextLength: 600 },
+  { numTokens: 70, position: 90, numHeads: 2, numKvHeads: 1, headDim: 128, contextLength: 200 },
   { numTokens: 2, position: 511, numHeads: 2, numKvHeads: 2, headDim: 256, contextLength: 513 },
   { numTokens: 3, position: 300, numHeads: 4, numKvHeads: 2, headDim: 6, contextLength: 333 },
   { numTokens: 3, position: 20, numHeads: 2, numKvHeads: 1, headDim: 20, contextLength: 25 },
