@@ -1,6 +1,9 @@
 import joinSource from '../../shaders/attention_join.wgsl?raw';
 import reduceSource from '../../shaders/decode_reduce.wgsl?raw';
 import attentionSource from '../../shaders/persistent_attention.wgsl?raw';
+import ownSource from '../../shaders/persistent_attention_own.wgsl?raw';
+import scoresSource from '../../shaders/persistent_attention_scores.wgsl?raw';
+import valuesSource from '../../shaders/persistent_attention_values.wgsl?raw';
 import crossingSource from '../../shaders/persistent_crossing.wgsl?raw';
 import productSource from '../../shaders/persistent_product.wgsl?raw';
 import quantizePart from '../../shaders/persistent_quantize.wgsl?raw';
@@ -151,10 +154,11 @@ export async function persistentToken(context: KernelContext, args: PersistentTo
   });
   const inputs = sites.map((site) => site.inputs);
   const shared = [quantizeSource, dotSource, siluSource, joinSource, ropeSource, reduceSource];
-  const parts = [weightsSource, crossingSource, sendSource, productSource, quantizePart, attentionSource];
+  const linears = [weightsSource, crossingSource, sendSource, productSource, quantizePart];
+  const attention = [ownSource, scoresSource, valuesSource, attentionSource];
   return makeOp(context, {
     label: 'persistent_token',
-    source: [...shared, ...parts, tokenSource].join('\n'),
+    source: [...shared, ...linears, ...attention, tokenSource].join('\n'),
     enables: ['subgroups'],
     constants: {
       ...{ WORKGROUP: threads, PIECES: tuning.pieces ?? 4 },
