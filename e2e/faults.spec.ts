@@ -220,7 +220,7 @@ test.describe('a GPU out of memory', () => {
     await page.goto('/');
     await expectError(
       page,
-      /cannot hold the model: KV cache and scratch [\s\S]*a context of 65536 tokens may fit/,
+      /cannot hold the model: KV cache and scratch takes [\d.]+ GiB[\s\S]*a context of 65536 tokens may fit/,
     );
     expect(await liveBuffers(page)).toEqual({ count: 0, bytes: 0 });
     await page.getByTestId('shorter-context').click();

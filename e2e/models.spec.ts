@@ -9,7 +9,7 @@ test('the manager says what models take, whether they fit, and what is on this d
   await page.getByTestId('manager-open').click();
   const rows = page.getByTestId('model-row');
   await expect(rows.first()).toContainText(
-    /loaded.*MB.*of GPU memory.*fits this GPU’s limits.*on this device/s,
+    /loaded.*MB.*MiB of GPU memory.*fits this GPU’s limits.*on this device/s,
   );
   await expect(rows.last()).toContainText('not downloaded');
   await expect(page.getByTestId('storage-used')).toContainText(/Storage used by this page: [\d.]+ MB/);
@@ -29,9 +29,9 @@ test('keys and values in fewer bits: told what they take, the model is loaded ag
   const choice = page.getByRole('group', { name: 'Memory of past tokens' });
   await expect(choice.getByRole('radio')).toHaveCount(4);
   await expect(choice).toContainText(
-    /Automatic: 16-bit floats8\.4 MB16-bit floats8\.4 MB8-bit codes4\.5 MB4-bit codes2\.4 MB/,
+    /Automatic: 16-bit floats8\.00 MiB16-bit floats8\.00 MiB8-bit codes4\.\d\d MiB4-bit codes2\.\d\d MiB/,
   );
-  const memory = page.getByTestId('model-facts').getByText('MB', { exact: false }).last();
+  const memory = page.getByTestId('model-facts').getByText('MiB', { exact: false }).last();
   const before = await memory.textContent();
   await choice.getByRole('radio', { name: /^16-bit/ }).focus();
   await page.keyboard.press('ArrowDown');

@@ -4,6 +4,7 @@ import { chosenKvCache, type KvCacheChoice, type KvCacheKind } from '../src/form
 import type { Manifest } from '../src/format/manifest';
 import { chunkTokensFor, planMemory } from '../src/format/memory-plan';
 import { GpuMemoryError } from '../src/gpu/arena';
+import { bytesText } from '../src/gpu/bytes-text';
 
 /** A model that this GPU cannot hold with the context asked for. */
 export class ModelTooLargeError extends Error {
@@ -21,7 +22,7 @@ export class ModelTooLargeError extends Error {
         ? 'no shorter context helps: this model needs a larger GPU'
         : `a context of ${suggestedContextLength} tokens may fit`;
     super(
-      `this GPU cannot hold the model: ${buffer} takes ${wantedBytes} bytes, ${reason}; ${advice}`,
+      `this GPU cannot hold the model: ${buffer} takes ${bytesText(wantedBytes)}, ${reason}; ${advice}`,
       options,
     );
   }
@@ -59,7 +60,12 @@ export function checkLimits(
   let shorter = contextLength >> 1;
   while (shorter >= leastContext && largestOf(shorter).bytes > most) shorter >>= 1;
   const suggested = shorter >= leastContext ? shorter : null;
-  throw new ModelTooLargeError(largest.label, largest.bytes, `and it binds at most ${most}`, suggested);
+  throw new ModelTooLargeError(
+    largest.label,
+    largest.bytes,
+    `and it binds at most ${bytesText(most)}`,
+    suggested,
+  );
 }
 
 function largestBuffer(manifest: Manifest, wanted: WantedCache, bindingBytes: number) {

@@ -9,7 +9,7 @@ import { headerOf, tinyLayout, tinyManifest, tinyShards } from '../../src/format
 import { type SchemeName, schemeNames } from '../../src/format/scheme';
 import { shardName } from '../../src/format/shards';
 import type { WeightGrid } from '../../src/format/weight-grid';
-import { bytesText, table } from '../text';
+import { table } from '../text';
 import { register as inspect } from './inspect';
 import { register as plan } from './plan';
 import { register as verify, verifyArtifact } from './verify';
@@ -269,15 +269,6 @@ describe('plan', () => {
 });
 
 describe('text', () => {
-  test.each([
-    [0, '0 bytes'],
-    [1023, '1023 bytes'],
-    [1024, '1.00 KiB'],
-    [3.87 * 2 ** 30, '3.87 GiB'],
-  ])('%d bytes are %s', (bytes, text) => {
-    expect(bytesText(bytes)).toBe(text);
-  });
-
   test('columns are aligned, numbers to the right', () => {
     const lines = table(
       ['name', 'n'],

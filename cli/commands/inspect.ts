@@ -3,8 +3,9 @@ import { meanClipRatios } from '../../src/format/clip-ratios';
 import type { LayerSpec, Manifest, QuantSpec } from '../../src/format/manifest';
 import { type SchemeModes, schemeModes } from '../../src/format/scheme';
 import { type TensorSpec, tensorBytes, tensorSpecs } from '../../src/format/tensors';
+import { bytesText } from '../../src/gpu/bytes-text';
 import { readManifest } from '../artifact-folder';
-import { bytesText, print, table } from '../text';
+import { print, table } from '../text';
 
 /** `mergequant inspect`: what an artifact says about itself. Reads the manifest only; `verify` reads the rest. */
 export function register(program: Command): void {

@@ -13,8 +13,9 @@ import {
 } from '../../src/format/scheme';
 import { type ModelShapeName, modelShapes } from '../../src/format/shapes';
 import { maxGroupSize, type WeightGrid } from '../../src/format/weight-grid';
+import { bytesText } from '../../src/gpu/bytes-text';
 import { chunkTokensOption, kvCacheOption, persistentOption, tableBitsOption, wholeNumber } from '../options';
-import { bytesText, print, table } from '../text';
+import { print, table } from '../text';
 
 interface PlanFlags {
   readonly shape: string;

@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { reconstructModes, schemeNames } from '../../src/format/scheme';
+import { bytesText } from '../../src/gpu/bytes-text';
 import { clipLosses } from '../../src/quantize/clip';
 import { type CompensationOptions, compensationDefaults } from '../../src/quantize/compensate';
 import { propagations } from '../../src/quantize/layer-calibrator';
@@ -201,7 +202,7 @@ function stop(code: number): never {
 }
 
 function summaryLine({ out, name, bytes, shards, calibrationTokens, seconds }: PrepareSummary): string {
-  const size = `${(bytes / 2 ** 20).toFixed(1)} MiB in ${shards} shard${shards === 1 ? '' : 's'}`;
+  const size = `${bytesText(bytes)} in ${shards} shard${shards === 1 ? '' : 's'}`;
   const calibrated = calibrationTokens > 0 ? `, calibrated on ${calibrationTokens} tokens` : '';
   return `${out}: ${name}, ${size}${calibrated}, ${seconds.toFixed(1)} s\n`;
 }

@@ -7,8 +7,9 @@ import { LocatedError, ManifestError } from '../../src/format/errors';
 import type { FileEntry, Manifest } from '../../src/format/manifest';
 import { parseSafetensorsHeader } from '../../src/format/safetensors';
 import { ShardTensorCheck } from '../../src/format/shard-tensors';
+import { bytesText } from '../../src/gpu/bytes-text';
 import { readArtifactFile, readManifest } from '../artifact-folder';
-import { bytesText, print } from '../text';
+import { print } from '../text';
 
 /** What a good artifact consists of. */
 export interface VerifyReport {

@@ -1,4 +1,5 @@
 /** GPU buffers of one owner: accounted by category, checked against the device's limits, freed together. */
+import { bytesText } from './bytes-text';
 
 /** What a buffer is for; `plan`, the benchmarks and the page report bytes by these. */
 export type BufferCategory = 'weights' | 'embeddings' | 'kv-cache' | 'scratch' | 'uniforms' | 'staging';
@@ -11,7 +12,7 @@ export class GpuMemoryError extends Error {
     readonly wantedBytes: number,
     readonly reason: string,
   ) {
-    super(`GPU buffer ${label}: ${wantedBytes} bytes: ${reason}`);
+    super(`GPU buffer ${label}: ${bytesText(wantedBytes)}: ${reason}`);
   }
 }
 
@@ -54,7 +55,7 @@ export class BufferArena {
     const size = Math.max(16, Math.ceil(bytes / 16) * 16);
     const { maxBufferSize, maxStorageBufferBindingSize } = this.device.limits;
     const limit = Math.min(maxBufferSize, maxStorageBufferBindingSize);
-    if (size > limit) throw new GpuMemoryError(label, size, `this GPU binds at most ${limit} bytes`);
+    if (size > limit) throw new GpuMemoryError(label, size, `this GPU binds at most ${bytesText(limit)}`);
     const buffer = this.device.createBuffer({ label, size, usage: options.usage ?? storageUsage });
     this.#buffers.push(buffer);
     this.#bytes.set(options.category, (this.#bytes.get(options.category) ?? 0) + size);

@@ -1,5 +1,7 @@
 /** Work of the offline method on one GPU: metered buffers, dispatches recorded one after the other, results read back. */
+
 import { GpuMemoryError, storageUsage } from '../gpu/arena';
+import { bytesText } from '../gpu/bytes-text';
 import type { Gpu } from '../gpu/gpu';
 import { PipelineCache, type PipelineSpec } from '../gpu/pipelines';
 import type { Grid } from '../kernels/op';
@@ -66,7 +68,7 @@ export class GpuWork {
     const size = Math.max(16, Math.ceil(floats / 4) * 16);
     const { maxBufferSize, maxStorageBufferBindingSize } = this.gpu.device.limits;
     const limit = Math.min(maxBufferSize, maxStorageBufferBindingSize);
-    if (size > limit) throw new GpuMemoryError(label, size, `this GPU binds at most ${limit} bytes`);
+    if (size > limit) throw new GpuMemoryError(label, size, `this GPU binds at most ${bytesText(limit)}`);
     const buffer = this.gpu.device.createBuffer({ label, size, usage: storageUsage });
     this.#bytes += size;
     this.#peakBytes = Math.max(this.#peakBytes, this.#bytes);

@@ -1,5 +1,5 @@
 import { chosenKvCache, type KvCacheKind, kvCacheChoices } from '../../format/kv-cache';
-import { formatBytes } from '../format';
+import { bytesText } from '../../gpu/bytes-text';
 import { loadedModel, reload } from '../state/model';
 import { kvCache, persistentDecode } from '../state/preferences';
 
@@ -32,7 +32,7 @@ export function KvCacheChoice() {
               }}
             />
             {choice === 'auto' && kind ? `${name}: ${kindNames[kind]}` : name}
-            <span class="choice-figure">{model && kind && formatBytes(model.kvCacheBytes[kind])}</span>
+            <span class="choice-figure">{model && kind && bytesText(model.kvCacheBytes[kind])}</span>
           </label>
         );
       })}

@@ -1,4 +1,5 @@
 import type { ModelInfo } from '../../../workers/protocol';
+import { bytesText } from '../../gpu/bytes-text';
 import { formatBytes } from '../format';
 
 /** The loaded model in figures. */
@@ -11,7 +12,7 @@ export function ModelFacts({ info }: { readonly info: ModelInfo }) {
     ['Scheme', info.actBits === null ? info.scheme : `${info.scheme}, W${info.weightBits}A${info.actBits}`],
     ['Context', `${info.contextLength} tokens`],
     ['Files', `${formatBytes(info.artifactBytes)}, ${came}`],
-    ['GPU memory', formatBytes(gpuBytes)],
+    ['GPU memory', bytesText(gpuBytes)],
   ] as const;
   return (
     <>

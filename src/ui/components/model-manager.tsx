@@ -1,5 +1,6 @@
 import { useSignal } from '@preact/signals';
 import { useEffect } from 'preact/hooks';
+import { bytesText } from '../../gpu/bytes-text';
 import { formatBytes } from '../format';
 import { loadUrl, modelState, statusText } from '../state/model';
 import { gpuLimits, libraryModels, refreshLibrary, storageEstimate } from '../state/model-library';
@@ -79,7 +80,7 @@ function StorageLine() {
   return (
     <p class="notice" data-testid="storage-used">
       {estimate && `Storage used by this page: ${formatBytes(estimate.usedBytes)} (${kept}). `}
-      {limits && `This GPU binds up to ${formatBytes(limits.maxStorageBufferBindingSize)} at once.`}
+      {limits && `This GPU binds up to ${bytesText(limits.maxStorageBufferBindingSize)} at once.`}
     </p>
   );
 }

@@ -1,4 +1,5 @@
 import { useSignal } from '@preact/signals';
+import { bytesText } from '../../gpu/bytes-text';
 import { formatBytes } from '../format';
 import { loadedModel, loadUrl, modelState } from '../state/model';
 import { fits, forgetModel, type LibraryModel, type ModelFit } from '../state/model-library';
@@ -78,7 +79,7 @@ function facts(model: LibraryModel, fit: ModelFit | string | undefined): string[
   const total = bytes ?? (stored === 'yes' ? storedBytes : null);
   if (total !== null) texts.push(formatBytes(total));
   if (typeof fit === 'object') {
-    texts.push(fit.scheme, `${formatBytes(fit.gpuBytes)} of GPU memory`);
+    texts.push(fit.scheme, `${bytesText(fit.gpuBytes)} of GPU memory`);
     if (fit.fits !== null) texts.push(fit.fits ? 'fits this GPU’s limits' : 'too large for this GPU');
   }
   if (source === 'dropped') texts.push('from a folder');

@@ -1,6 +1,7 @@
 import { type SuiteName, suiteNames } from '../../../bench/figures';
 import { benchShapes, parseScheme } from '../../../bench/shapes';
 import { planMemory } from '../../format/memory-plan';
+import { bytesText } from '../../gpu/bytes-text';
 import { ContextsField, ModelField, SamplesField, ShapeField } from './request-fields';
 import { activity, cancel, gpu, request, run, schemesOffered } from './state';
 
@@ -41,7 +42,7 @@ export function RequestForm() {
   const busy = activity.value.kind === 'running';
   const runnable = suites.length > 0 && schemes.length > 0 && gpu.value !== null;
   const bytes = schemes.length > 0 ? neededBytes() : 0;
-  const size = `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+  const size = bytesText(bytes);
   const begin = () => {
     const text = `This takes about ${size} of GPU memory. A browser cannot say how much this GPU has free. Go on?`;
     if (bytes > largeBytes && !confirm(text)) return;

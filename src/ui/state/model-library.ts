@@ -3,8 +3,8 @@ import { computed, signal } from '@preact/signals';
 import type { KvCacheChoice } from '../../format/kv-cache';
 import type { Manifest } from '../../format/manifest';
 import { chunkTokensFor, planMemory } from '../../format/memory-plan';
+import { bytesText } from '../../gpu/bytes-text';
 import { parseManifestText } from '../../storage/manifest-text';
-import { formatBytes } from '../format';
 import { catalog, deleteStored, otherModels, refreshStored, storedModels } from './model';
 import { addedUrls, kvCache, lastModelUrl, persistentDecode } from './preferences';
 
@@ -146,7 +146,7 @@ function fitOf(
   const { label, bytes } = plan.largestBinding;
   const problem =
     mostBytes !== null && bytes > mostBytes
-      ? `${label} takes ${formatBytes(bytes)}, this GPU binds ${formatBytes(mostBytes)} at once`
+      ? `${label} takes ${bytesText(bytes)}, this GPU binds ${bytesText(mostBytes)} at once`
       : null;
   return {
     scheme: quant ? `${scheme}, W${quant.weightBits}A${quant.actBits}` : scheme,
