@@ -20,7 +20,11 @@ export function register(program: Command): void {
     .option('--greedy', "the artifact's generation_config.json asks for greedy decoding")
     .option('--force', 'replace the artifact that is there')
     .action(async (checkpoint: string, flags: MergeFlags) => {
-      const { name, quant } = await runMerge({ ...flags, checkpoint });
+      const { name, quant } = await runMerge({
+        ...flags,
+        checkpoint,
+        onNotice: (text) => process.stderr.write(`${text}\n`),
+      });
       print(`${flags.out}: ${name}, ${quant!.layers.length} layers from ${flags.parts.length} parts`);
     });
 }

@@ -60,6 +60,13 @@ export function isAbandoned(folder: string): boolean {
   return Number.isSafeInteger(owner.pid) && owner.pid > 0 && !isRunning(owner.pid);
 }
 
+/** Removes what killed runs left half-written beside an output, and says so. */
+export function removeHalfWritten(out: string, onNotice?: (notice: string) => void): void {
+  for (const folder of removeAbandoned(out, 'partial')) {
+    onNotice?.(`removed ${folder}: the half-written artifact of a run that was killed`);
+  }
+}
+
 /** Removes an output's folders of a kind that are abandoned. @returns those */
 export function removeAbandoned(out: string, kind: WorkFolder): readonly string[] {
   const start = workFolder(out, kind, '');

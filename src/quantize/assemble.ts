@@ -1,6 +1,7 @@
 /** From parts of layers to an artifact. Node only. */
 import { FormatError } from '../format/errors';
 import type { FileEntry, LayerSpec, Manifest } from '../format/manifest';
+import { removeHalfWritten } from './abandoned';
 import { ArtifactWriter, type ArtifactWriterOptions } from './artifact-writer';
 import { Checkpoint } from './checkpoint';
 import { splitSpecs, writeDense } from './export';
@@ -98,10 +99,13 @@ export interface MergeOptions extends ArtifactWriterOptions {
   /** Folders of `prepare --layers`, in any order. */
   readonly parts: readonly string[];
   readonly greedy?: boolean;
+  /** Told of what was removed beside the output. */
+  readonly onNotice?: (notice: string) => void;
 }
 
 /**
  * Joins parts into the artifact that one whole run with the same options writes, byte for byte.
+ * What killed runs left half-written beside the output is removed.
  * @throws FormatError when parts do not fit together or do not belong to the checkpoint
  */
 export async function runMerge(options: MergeOptions): Promise<Manifest> {
@@ -114,6 +118,7 @@ export async function runMerge(options: MergeOptions): Promise<Manifest> {
         `${parts[0]!.folder}: expected layers of ${options.checkpoint}, found another config`,
       );
     }
+    removeHalfWritten(options.out, options.onNotice);
     const writer = new ArtifactWriter(options.out, { ...options, maxTensorBytes });
     try {
       const source = quant.hadamard ? new RotatedCheckpoint(checkpoint, seed) : checkpoint;

@@ -1,12 +1,17 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { claimFolder, workFolder } from './abandoned';
 import { runMerge } from './assemble';
 import { compensationDefaults } from './compensate';
 import { type PrepareOptions, prepareDefaults, runPrepare } from './prepare';
 import { Stopwatch } from './stopwatch';
 import { writeRandomCheckpoint } from './testing';
+
+/** A process that has ended. */
+const { pid: endedPid } = spawnSync(process.execPath, ['-e', '']);
 
 let folder: string;
 let options: Omit<PrepareOptions, 'out'>;
@@ -47,9 +52,18 @@ test.each([false, true])(
     await runPrepare({ ...own, out: at('b'), layers: [2, 3] });
     await runPrepare({ ...own, out: at('a'), layers: [0, 2], spill: folder });
     const parts = [at('b'), at('a')];
-    await runMerge({ checkpoint: own.checkpoint, parts, out: at('merged') });
+    const killed = workFolder(at('merged'), 'partial', 'killed');
+    mkdirSync(killed);
+    claimFolder(killed);
+    const owner = join(killed, 'owner.json');
+    const ended = { ...JSON.parse(readFileSync(owner, 'utf8')), pid: endedPid };
+    writeFileSync(owner, JSON.stringify(ended));
+    const notices: string[] = [];
+    const onNotice = (text: string) => notices.push(text);
+    await runMerge({ checkpoint: own.checkpoint, parts, out: at('merged'), onNotice });
     expect(contents(at('merged'))).toEqual(contents(at('whole')));
-    expect(readdirSync(folder).filter((name) => name.startsWith('activations-'))).toEqual([]);
+    expect(notices).toEqual([`removed ${killed}: the half-written artifact of a run that was killed`]);
+    expect(readdirSync(folder).filter((name) => /^activations-|partial-/.test(name))).toEqual([]);
   },
 );
 

@@ -5,7 +5,7 @@ import type { LlamaConfig } from '../format/config';
 import { FormatError } from '../format/errors';
 import type { LayerSpec, Manifest, QuantSpec } from '../format/manifest';
 import type { ActBits, SchemeName } from '../format/scheme';
-import { removeAbandoned } from './abandoned';
+import { removeAbandoned, removeHalfWritten } from './abandoned';
 import { ArtifactWriter } from './artifact-writer';
 import { copyLayers, writeBeginning, writeEnding, writeParts } from './assemble';
 import { Checkpoint } from './checkpoint';
@@ -140,9 +140,7 @@ function countOf(count: number, thing: string): string {
  * whole, layers that were finished for it with other options.
  */
 function clearUp({ out, onNotice }: PrepareOptions, isDone: boolean): void {
-  for (const folder of removeAbandoned(out, 'partial')) {
-    onNotice?.(`removed ${folder}: the half-written artifact of a run that was killed`);
-  }
+  removeHalfWritten(out, onNotice);
   for (const folder of isDone ? removeAbandoned(out, 'layers') : []) {
     onNotice?.(`removed ${folder}: layers that a killed run with other options had finished`);
   }
