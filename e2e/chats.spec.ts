@@ -66,7 +66,7 @@ test('chats are kept, named, found, and deleted', async ({ page }) => {
   await expect(page.getByTestId('chat-search')).toBeVisible();
 });
 
-test('settings belong to a chat; a reload in the middle of a reply keeps them and what was written', async ({
+test('settings belong to a chat; a reload in the middle of a reply keeps them, what was written and the draft', async ({
   page,
 }) => {
   await openPage(page);
@@ -82,8 +82,10 @@ test('settings belong to a chat; a reload in the middle of a reply keeps them an
   await page.getByTestId('composer').press('Enter');
   const written = page.getByTestId('message-assistant');
   await expect(written).toHaveText(/.{20}/);
+  await page.getByTestId('composer').fill('Not sent yet');
   await page.waitForTimeout(1000); // a reply being written is stored so often
   await page.reload();
+  await expect(page.getByTestId('composer')).toHaveValue('Not sent yet');
   await page.getByTestId('settings-toggle').click();
   await expect(page.getByTestId('setting-seed')).toHaveValue('8'); // a new chat begins with the last settings
   await page.getByRole('button', { name: 'One', exact: true }).click();

@@ -12,15 +12,16 @@ import {
   type Reply,
 } from './chats';
 import { client, loadedModel } from './model';
+import { draft } from './preferences';
 import { samplingOf, settings } from './settings';
 
 export type { Exchange, Reply };
+export { draft };
 
 export const exchanges = computed(() => activeChat.value.exchanges.value);
 /** The conversation a reply is being written in; null when none is. */
 export const writingChat = signal<Chat | null>(null);
 export const generating = computed(() => writingChat.value !== null);
-export const draft = signal('');
 export const canSend = computed(
   () => loadedModel.value !== null && !generating.value && draft.value.trim() !== '',
 );

@@ -1,4 +1,4 @@
-/** What one visit leaves for the next, apart from conversations and models: a few words in localStorage. */
+/** What one visit leaves for the next, apart from conversations and models: a few words in the browser's storage. */
 import { batch, computed, effect, type Signal, signal } from '@preact/signals';
 import * as v from 'valibot';
 import { kvCacheChoices } from '../../format/kv-cache';
@@ -7,30 +7,40 @@ import type { Overrides } from './settings';
 
 const prefix = 'mergequant.';
 
-/** A signal that keeps its value between visits. What is stored and fits no schema is ignored. */
-function kept<T>(name: string, schema: v.GenericSchema<unknown, T>, fallback: T): Signal<T> {
-  const value = signal(read(name, schema) ?? fallback);
+/** Looked up at each use: where storage is forbidden, looking throws. */
+type FindStorage = () => Storage;
+const betweenVisits: FindStorage = () => localStorage;
+const inThisTab: FindStorage = () => sessionStorage;
+
+/** A signal that keeps its value between visits, or reloads of one tab. What is stored and fits no schema is ignored. */
+function kept<T>(
+  name: string,
+  schema: v.GenericSchema<unknown, T>,
+  fallback: T,
+  storage = betweenVisits,
+): Signal<T> {
+  const value = signal(read(storage, name, schema) ?? fallback);
   let first = true;
   effect(() => {
     const text = JSON.stringify(value.value);
-    if (!first) write(name, text);
+    if (!first) write(storage, name, text);
     first = false;
   });
   return value;
 }
 
-function read<T>(name: string, schema: v.GenericSchema<unknown, T>): T | undefined {
+function read<T>(storage: FindStorage, name: string, schema: v.GenericSchema<unknown, T>): T | undefined {
   try {
-    const parsed = v.safeParse(schema, JSON.parse(localStorage.getItem(prefix + name) ?? 'null'));
+    const parsed = v.safeParse(schema, JSON.parse(storage().getItem(prefix + name) ?? 'null'));
     return parsed.success ? parsed.output : undefined;
   } catch {
-    return undefined; // localStorage is forbidden, or holds something else
+    return undefined; // storage is forbidden, or holds something else
   }
 }
 
-function write(name: string, text: string): void {
+function write(storage: FindStorage, name: string, text: string): void {
   try {
-    localStorage.setItem(prefix + name, text);
+    storage().setItem(prefix + name, text);
   } catch {
     // Forbidden or full: the choice holds until the page closes.
   }
@@ -74,6 +84,9 @@ export const persistentDecode = kept('persistent-decode', v.boolean(), false);
 
 /** Models of other addresses than the page's own, as typed by hand. */
 export const addedUrls = kept<string[]>('added-models', v.array(v.string()), []);
+
+/** What is typed and not sent yet: a reload keeps it, and each tab has its own. */
+export const draft = kept('draft', v.string(), '', inThisTab);
 
 /** Shows the page in the chosen colours, now and after every change. */
 export function applyTheme(): void {
