@@ -49,6 +49,7 @@ test('the panel opens beside the chat, and Esc gives the place back', async ({ p
   await page.getByTestId('measure-toggle').click();
   const drawer = page.getByRole('complementary', { name: 'Measurements' });
   await expect(drawer.getByTestId('bench-gpu')).toContainText('Adapter:');
+  await expect(drawer.getByTestId('bench-shape')).toHaveValue('tiny'); // larger ones are for hardware
   await expect(drawer.getByTestId('comparison-model-0')).toHaveValue(/models\//);
   await expect(page.getByTestId('composer')).toBeVisible();
   expect((await new AxeBuilder({ page }).analyze()).violations).toEqual([]);

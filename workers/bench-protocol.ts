@@ -39,9 +39,15 @@ export interface ArtifactInsight {
   readonly sites: readonly SiteScales[];
 }
 
+/** What the panel knows of the GPU. */
+export interface ProbedGpu extends Pick<Gpu, 'adapter' | 'caps'> {
+  /** The largest buffer it makes. */
+  readonly maxBufferBytes: number;
+}
+
 export interface BenchWorkerApi {
   /** The adapter that suites would run on. @throws WebGpuUnavailableError */
-  probe(): Promise<WireResult<Pick<Gpu, 'adapter' | 'caps'>>>;
+  probe(): Promise<WireResult<ProbedGpu>>;
   /** Runs the suites; progress comes through `onEvent`. */
   run(request: BenchRunRequest, onEvent: (event: BenchEvent) => void): Promise<WireResult<BenchFile>>;
   /** Reads the norms' multipliers out of an artifact's shards. */

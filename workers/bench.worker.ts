@@ -33,7 +33,7 @@ const api: BenchWorkerApi = {
     settle(async () => {
       const { adapter, caps, device } = await openGpu(navigator.gpu);
       device.destroy();
-      return { adapter, caps };
+      return { adapter, caps, maxBufferBytes: device.limits.maxBufferSize };
     }),
   run: (request, onEvent) =>
     settle(() => run(request, onEvent).finally(() => (onEvent as Remote<typeof onEvent>)[releaseProxy]())),

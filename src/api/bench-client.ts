@@ -6,10 +6,10 @@ import type {
   BenchEvent,
   BenchRunRequest,
   BenchWorkerApi,
+  ProbedGpu,
   RemoteBench,
 } from '../../workers/bench-protocol';
 import { unwrap, type WireResult } from '../../workers/protocol';
-import type { Gpu } from '../gpu/gpu';
 import { WorkerDiedError } from './client';
 
 interface Connection {
@@ -22,7 +22,7 @@ export class BenchClient {
   #connection: Connection | null = null;
 
   /** The adapter that suites run on. @throws RemoteError where there is no WebGPU; WorkerDiedError */
-  probe(): Promise<Pick<Gpu, 'adapter' | 'caps'>> {
+  probe(): Promise<ProbedGpu> {
     return this.#call((bench) => bench.probe());
   }
 

@@ -1,8 +1,9 @@
 /** A run as part of an address, so that a link reproduces it. */
 import { type BenchRequest, type SuiteName, suiteNames } from '../../../bench/figures';
 import { benchShapes, defaultSchemes, parseScheme } from '../../../bench/shapes';
+import type { ProbedGpu } from '../../../workers/bench-protocol';
 
-/** What one press measures unless the address says otherwise. */
+/** What one press measures unless the address says otherwise, and the shape until the GPU is known. */
 export const defaultRequest: BenchRequest = {
   suites: ['ceiling', 'quant-step', 'layer', 'decode'],
   shape: 'tiny',
@@ -10,6 +11,23 @@ export const defaultRequest: BenchRequest = {
   contexts: [16, 512],
   samples: 5,
 };
+
+/** Buffers this large come with GPUs of many gigabytes; graphics processors that share memory offer less. */
+const largeBufferBytes = 4 * 2 ** 30 - 4;
+
+/**
+ * The shape whose figures say something about a GPU: Llama-2-7B where there is likely room for it, a billion parameters elsewhere;
+ * software adapters would take hours for either.
+ */
+export function defaultShape({ caps, maxBufferBytes }: Pick<ProbedGpu, 'caps' | 'maxBufferBytes'>): string {
+  if (caps.software) return 'tiny';
+  return maxBufferBytes >= largeBufferBytes ? 'llama-2-7b' : '1b';
+}
+
+/** Whether an address's query says which shape to measure. */
+export function namesShape(query: string): boolean {
+  return Object.hasOwn(benchShapes, new URLSearchParams(query).get('shape') ?? '');
+}
 
 /** `suites=…&shape=…&schemes=…&contexts=…&samples=…`, lists separated by commas. */
 export function requestQuery({ suites, shape, schemes, contexts, samples }: BenchRequest): string {
@@ -48,7 +66,7 @@ export function requestFromQuery(query: string): BenchRequest {
   const shape = parameters.get('shape') ?? '';
   return {
     suites: suites.length > 0 ? suites : defaultRequest.suites,
-    shape: Object.hasOwn(benchShapes, shape) ? shape : defaultRequest.shape,
+    shape: namesShape(query) ? shape : defaultRequest.shape,
     schemes: schemes.length > 0 ? schemes : defaultRequest.schemes,
     contexts: contexts.length > 0 ? contexts : defaultRequest.contexts,
     samples: Number.isInteger(samples) && samples >= 1 && samples <= 100 ? samples : defaultRequest.samples,

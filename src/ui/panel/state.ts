@@ -1,10 +1,10 @@
 /** What the panel measures, what it has measured, and what it is doing. */
 import { signal } from '@preact/signals';
 import type { BenchFile, BenchRequest } from '../../../bench/figures';
+import type { ProbedGpu } from '../../../workers/bench-protocol';
 import { BenchClient } from '../../api/bench-client';
-import type { Gpu } from '../../gpu/gpu';
 import { lastModelUrl } from '../state/preferences';
-import { offeredSchemes, requestFromQuery, requestQuery } from './request-link';
+import { defaultShape, namesShape, offeredSchemes, requestFromQuery, requestQuery } from './request-link';
 
 type Activity =
   | { readonly kind: 'probing' }
@@ -22,16 +22,18 @@ export const modelUrl = signal(
   new URL(query.get('model') ?? (lastModelUrl.value || 'models/demo-chat-8m-w4a4/'), document.baseURI).href,
 );
 export const activity = signal<Activity>({ kind: 'probing' });
-export const gpu = signal<Pick<Gpu, 'adapter' | 'caps'> | null>(null);
+export const gpu = signal<ProbedGpu | null>(null);
 export const result = signal<BenchFile | null>(null);
 export const problem = signal<string | null>(null);
 
 export const client = new BenchClient();
 
-/** Finds the adapter. */
+/** Finds the adapter, and the shape that suits it where the address names none. */
 export async function start(): Promise<void> {
   try {
-    gpu.value = await client.probe();
+    const probed = await client.probe();
+    if (!namesShape(location.search)) request.value = { ...request.value, shape: defaultShape(probed) };
+    gpu.value = probed;
     activity.value = { kind: 'idle' };
     if (query.has('run')) await run();
   } catch (error) {
