@@ -42,6 +42,22 @@ describe.each([
     });
   });
 
+  test('begins each round with the next candidate', async () => {
+    await Workbench.use(gpu, async (workbench) => {
+      const { encode } = await counter(workbench);
+      const recorded: string[] = [];
+      const candidates = ['a', 'b', 'c'].map(
+        (name): Encode =>
+          (pass) => {
+            recorded.push(name);
+            encode(pass);
+          },
+      );
+      await timePasses(gpu, candidates, { samples: 4, sampleMs: 0 });
+      expect(recorded.join('')).toBe('abc' + 'abc' + 'bca' + 'cab' + 'abc'); // the first to find the repetitions
+    });
+  });
+
   test('an invalid pass is an error, not a time', async () => {
     const encode: Encode = (pass) => pass.dispatchWorkgroups(1); // no pipeline is set
     await expect(timePasses(gpu, [encode], { samples: 1 })).rejects.toThrow(/invalid/i);

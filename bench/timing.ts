@@ -43,8 +43,8 @@ export async function timePass(gpu: Gpu, encode: Encode, options: TimingOptions)
 }
 
 /**
- * Times several candidates in turn, a sample of each in every round, so that whatever changes meanwhile changes all of
- * them. Before each round the GPU's clock is held up by work of its own; see {@link ClockHold}.
+ * Times several candidates in turn, a sample of each in every round and another one first in the next, so that whatever
+ * changes meanwhile changes all of them. Before each round the GPU's clock is held up by work of its own; see {@link ClockHold}.
  * @throws Error with the GPU's message when the work is invalid; the signal's reason
  */
 export async function timePasses(
@@ -86,18 +86,21 @@ async function sampleByTimestamps(
   const repeats = await findRepeats(candidates, sampleMs, timeOnce);
   const passes = candidates.map((encode, i) => repeated(encode, repeats[i]!));
   const found: number[][] = candidates.map(() => []);
-  const pending: PendingTimes[] = [];
+  const pending: { readonly order: readonly number[]; readonly times: PendingTimes }[] = [];
   const takeOldest = async () => {
-    const [held, ...us] = await pending.shift()!.read();
+    const { order, times } = pending.shift()!;
+    const [held, ...us] = await times.read();
     onClock?.(hold.share(held!));
-    us.forEach((value, i) => {
-      found[i]!.push(value / repeats[i]!);
+    order.forEach((i, place) => {
+      found[i]!.push(us[place]! / repeats[i]!);
     });
   };
   await hold.raise();
   for (let sample = 0; sample < samples; sample++) {
     if (signal?.aborted) break;
-    pending.push(submitTimed(gpu.device, [hold.encode, ...passes]));
+    const order = orderOf(sample, passes.length);
+    const times = submitTimed(gpu.device, [hold.encode, ...order.map((i) => passes[i]!)]);
+    pending.push({ order, times });
     if (pending.length > queuedSamples) await takeOldest();
   }
   while (pending.length > 0) await takeOldest();
@@ -120,11 +123,18 @@ async function sampleByWall(
   const found: number[][] = candidates.map(() => []);
   for (let sample = 0; sample < samples; sample++) {
     signal?.throwIfAborted();
-    (await timeOnce(passes)).forEach((us, i) => {
-      found[i]!.push(us / repeats[i]!);
+    const order = orderOf(sample, passes.length);
+    const us = await timeOnce(order.map((i) => passes[i]!));
+    order.forEach((i, place) => {
+      found[i]!.push(us[place]! / repeats[i]!);
     });
   }
   return found;
+}
+
+/** Which candidate comes when in a round. Each begins in turn: what stands first reads up to 3 % slower (docs/LOG.md). */
+function orderOf(round: number, candidates: number): number[] {
+  return Array.from({ length: candidates }, (_, place) => (place + round) % candidates);
 }
 
 function repeated(encode: Encode, repeats: number): Encode {
