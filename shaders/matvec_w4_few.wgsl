@@ -68,7 +68,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let row = first_row + 2u * (local / lanes);
     let upper = min(row, params.rows - 1u) * params.K_pieces;
     let lower = min(row + 1u, params.rows - 1u) * params.K_pieces;
-    var acc: array<vec2i, most_tokens>; // of both rows
+    var acc = array<vec2i, most_tokens>(); // of both rows; without a value, some compilers empty it in the first round alone
     for (var first = lane; first < params.K_pieces; first += UNROLL * lanes) {
       var uppers: array<vec4u, most_unroll>;
       var lowers: array<vec4u, most_unroll>;
