@@ -3,8 +3,8 @@ import { closeSync, mkdirSync, openSync, writeFileSync, writeSync } from 'node:f
 import { join } from 'node:path';
 import type { LlamaConfig } from '../src/format/config';
 import { f32ToF16Bits } from '../src/format/half';
+import { seededRandom } from '../src/format/random';
 import { buildSafetensorsHeader } from '../src/format/safetensors';
-import { seededRandom } from '../src/quantize/random';
 import { byteTokenizer, hfConfig, tokenizerConfig } from '../src/quantize/testing';
 
 /** Normals that all rows are cut from: making 2 · 10⁸ of them would take longer than what is measured. */

@@ -3,14 +3,14 @@
  * that may end is the reference's, and neither GPU buffers nor JavaScript memory pile up. SOAK_REPLIES makes it longer.
  */
 import { type CDPSession, expect, type Page } from '@playwright/test';
-import { random } from '../src/kernels/random-numbers';
+import { seededRandom } from '../src/format/random';
 import type { Fault, FaultServer } from './fault-server';
 import { beforeWorker, countBuffers, damageStored, liveBuffers, open, test } from './fault-support';
 import { ask, expectReady, lastReply, setNumber } from './support';
 import type { TinyArtifact } from './tiny-artifact';
 
 const replies = Number(process.env.SOAK_REPLIES ?? 12);
-const next = random(Number(process.env.SOAK_SEED ?? 1));
+const next = seededRandom(Number(process.env.SOAK_SEED ?? 1));
 const pick = <T>(list: readonly T[]): T => list[Math.floor(next() * list.length)]!;
 const prompts = ['Hello', 'The weather in Chicago', 'Tell me a story about 1234 tables.'];
 

@@ -7,8 +7,8 @@ import { readdirSync, readFileSync } from 'node:fs';
 import type { Fault } from '../e2e/fault-server';
 import { type TinyArtifact, tinyArtifact } from '../e2e/tiny-artifact';
 import { parseManifest } from '../src/format/parse-manifest';
+import { seededRandom } from '../src/format/random';
 import { nodeGpuEntry } from '../src/gpu/node';
-import { random } from '../src/kernels/random-numbers';
 import { gpuWith, startTestHost, type TestHost } from '../workers/testing';
 
 export interface SoakOptions {
@@ -73,7 +73,7 @@ class Soak {
   #tested: TestHost | undefined;
 
   constructor(readonly options: SoakOptions) {
-    this.next = random(options.seed);
+    this.next = seededRandom(options.seed);
   }
 
   async run(): Promise<SoakReport> {

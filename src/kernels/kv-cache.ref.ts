@@ -1,7 +1,7 @@
 /** Key-value caches on the CPU: random ones, and what the stored bits mean. For tests. */
 import { type KvCacheKind, kvRowBytes } from '../format/kv-cache';
+import { seededRandom } from '../format/random';
 import { halfValue, randomHalves } from './dense-layout.ref';
-import { random } from './random-numbers';
 
 /** Step and minimum of a row with codes: two floats of 16 bits, the upper halves of float32. */
 export function rowScaleRef(bits: number): { readonly step: number; readonly minimum: number } {
@@ -64,7 +64,7 @@ export function randomKvCache(kind: KvCacheKind, rows: number, headDim: number, 
     const halves = (of: number) => paddedHalves(randomHalves(rows * headDim, of), headDim);
     return { keys: halves(seed), values: halves(seed + 1), scales: new Uint32Array(0) };
   }
-  const next = random(seed);
+  const next = seededRandom(seed);
   const levels = kind === 'int8' ? 255 : 15;
   const codes = () =>
     Uint32Array.from({ length: (rows * kvRowBytes(headDim, kind)) / 4 }, () => next() * 2 ** 32);

@@ -6,7 +6,7 @@ import { PipelineCache } from '../gpu/pipelines';
 import { openTestGpu } from '../gpu/testing';
 import { encodeOp, type KernelContext, type Op } from './op';
 
-export { normals, random } from './random-numbers';
+export { normals, seededRandom as random } from '../format/random';
 
 /** Bit pattern of output words before a run: a float NaN, so an unwritten or overwritten word is seen. */
 const sentinel = 0x7fc0dead;

@@ -1,9 +1,9 @@
 /** Random models of any layout: the same tensors on the GPU and, widened, for the reference. For tests and the self-test. */
 import { f16BitsToF32, f32ToF16Bits } from '../format/half';
+import { normals, seededRandom } from '../format/random';
 import { type ModelLayout, storedTensors, type TensorSpec, tensorSpecs } from '../format/tensors';
 import { gridWord, storableStep } from '../format/weight-grid';
 import type { Gpu } from '../gpu/gpu';
-import { normals, random } from '../kernels/random-numbers';
 import type { RefTensors } from './forward.ref';
 import type { ModelWeights } from './weights';
 import { WeightsLoader } from './weights-loader';
@@ -27,18 +27,18 @@ function randomTensor(spec: TensorSpec, layout: ModelLayout, seed: number): Data
   if (spec.name.endsWith('.scale')) return normals(count, seed).map((v) => (0.02 + 0.002 * v) / Math.sqrt(D));
   if (spec.name.endsWith('norm.weight')) return normals(count, seed).map((value) => 1 + 0.2 * value);
   if (spec.name.endsWith('.grid')) {
-    const zeros = random(seed);
+    const zeros = seededRandom(seed);
     return Uint32Array.from(normals(count, seed), (v) =>
       gridWord(storableStep((0.002 + 0.0002 * v) / Math.sqrt(D)), Math.floor(40 + 40 * zeros())),
     );
   }
   if (spec.name.endsWith('.prefix')) return normals(count, seed);
   if (spec.dtype === 'U32') {
-    const next = random(seed);
+    const next = seededRandom(seed);
     return Uint32Array.from({ length: count }, () => next() * 2 ** 32);
   }
   if (spec.dtype === 'I8') {
-    const next = random(seed);
+    const next = seededRandom(seed);
     return Int8Array.from({ length: count }, () => Math.floor(next() * 256) - 128);
   }
   const wide = normals(count, seed, spec.shape.length === 2 ? 1 / Math.sqrt(spec.shape[1]!) : 0.1);

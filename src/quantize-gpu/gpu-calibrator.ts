@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { LlamaConfig } from '../format/config';
+import { seededRandom } from '../format/random';
 import { ropeTable } from '../kernels/rope-table';
 import { chooseTokens, type LayerStats, sampledTokens, siteWidths } from '../quantize/calibrate';
 import type { CalibrationSet } from '../quantize/calibration-data';
@@ -9,7 +10,6 @@ import type { Site } from '../quantize/forward';
 import type { LayerWeights } from '../quantize/layer';
 import type { LayerCalibratorOptions } from '../quantize/layer-calibrator';
 import type { CalibratedLayer, Calibrator } from '../quantize/layer-device';
-import { seededRandom } from '../quantize/random';
 import type { WeightSource } from '../quantize/rotate';
 import type { Stopwatch } from '../quantize/stopwatch';
 import { attend, gateRows, linearRows, rmsNormRows } from './block-steps';

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { seededRandom } from '../format/random';
 import { levelDistance } from '../format/weight-grid';
 import {
   type AsymmetricGrid,
@@ -15,7 +16,6 @@ import { roundRowOnGrid } from './gptq-grid';
 import { matrix } from './matrix';
 import { type PrepareOptions, prepareDefaults, weightGridOf } from './prepare-options';
 import { crossGram } from './products';
-import { seededRandom } from './random';
 import { dequantize } from './rtn';
 import { correlatedIntegers, randomMatrix } from './testing-matrices';
 

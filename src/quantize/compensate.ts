@@ -6,6 +6,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { jit, numpy as np, tree, valueAndGrad } from '@jax-js/jax';
 import type { LlamaConfig } from '../format/config';
+import { normalNumbers, seededRandom } from '../format/random';
 import { schemeModes } from '../format/scheme';
 import {
   type AdamOptions,
@@ -22,7 +23,6 @@ import { foldTrained } from './compensation-fold';
 import { InFlight } from './in-flight';
 import type { Matrix } from './matrix';
 import type { Method, QuantizedLayer } from './quantize-layer';
-import { normalNumbers, seededRandom } from './random';
 import { type Batch, type BlockArrays, type BlockShape, blockLoss, linearNames } from './trainable-block';
 import { makeBatches } from './training-batches';
 import { onDevice, type TrainingDevice } from './training-device';

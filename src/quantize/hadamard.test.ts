@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { seededRandom } from '../format/random';
 import {
   hadamardRotation,
   paleyHadamard,
@@ -7,7 +8,6 @@ import {
   rotateColumns,
   rotateRows,
 } from './hadamard';
-import { seededRandom } from './random';
 
 function uniform(count: number, seed: number): Float32Array {
   const next = seededRandom(seed);

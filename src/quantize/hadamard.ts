@@ -6,7 +6,7 @@
  * constructions (12, 20, 28, 36, 44, 60, …), so that every channel meets every other: 5120 = 20·256, 3072 = 12·256,
  * 3584 = 28·128, 6656 = 104·64. Other lengths (23·2^k) get a block-diagonal Walsh matrix with blocks of the largest power of two.
  */
-import { seededRandom } from './random';
+import { seededRandom } from '../format/random';
 
 /** A rotation y = x·diag(signs)·H/√n, x a row of `size` values. */
 export interface Rotation {

@@ -1,7 +1,7 @@
 /** Function-preserving outliers: strong norm channels whose columns are weak by the same factor. */
 
+import { seededRandom } from '../format/random';
 import type { LayerWeights, Linear } from './layer';
-import { seededRandom } from './random';
 import type { WeightSource } from './rotate';
 import type { GammaInjection } from './suite-row';
 

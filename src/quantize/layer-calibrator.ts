@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { HadamardSpec } from '../format/manifest';
+import { seededRandom } from '../format/random';
 import { calibrateLayer, chooseTokens, type LayerStats, type MakeStore, sampledTokens } from './calibrate';
 import type { CalibrationSet } from './calibration-data';
 import { type RopeTable, ropeTable } from './forward';
@@ -9,7 +10,6 @@ import { floatBlock, type LayerWeights } from './layer';
 import { type Matrix, matrix } from './matrix';
 import type { Rounding } from './quantized-block';
 import { LayerWalk } from './quantized-walk';
-import { seededRandom } from './random';
 import type { WeightSource } from './rotate';
 import { RowStore } from './row-store';
 

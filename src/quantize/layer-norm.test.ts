@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest';
+import { seededRandom } from '../format/random';
 import { rmsNorm } from './forward';
 import { centerOutputs, foldNormBias, NormBiasError } from './layer-norm';
 import { type Matrix, matrix } from './matrix';
 import { mergeNorm, migrateWeights, siteIntegers } from './migrate';
-import { seededRandom } from './random';
 import { reconstruct } from './reconstruct';
 
 const next = seededRandom(5);

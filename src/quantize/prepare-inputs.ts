@@ -3,12 +3,12 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FormatError } from '../format/errors';
+import { seededRandom } from '../format/random';
 import { schemeModes } from '../format/scheme';
 import { ChatTokenizer } from '../tokenizer';
 import { type CalibrationSet, loadCalibration } from './calibration-data';
 import type { PrepareOptions } from './prepare-options';
 import { CalibrationMissingError } from './quantize-layer';
-import { seededRandom } from './random';
 import type { WeightSource } from './rotate';
 
 /** Tokenizer files that an artifact carries where the checkpoint has them; the first two must be there. */

@@ -1,6 +1,7 @@
 /** Seeded matrices for tests of the method's arithmetic. */
+
+import { normalNumbers, seededRandom } from '../format/random';
 import { type Matrix, matrix } from './matrix';
-import { normalNumbers, seededRandom } from './random';
 
 /** Standard normal. */
 export function randomMatrix(rows: number, cols: number, seed: number): Matrix {

@@ -3,8 +3,8 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { LlamaConfig } from '../format/config';
 import { f32ToF16Bits } from '../format/half';
+import { normalNumbers, seededRandom } from '../format/random';
 import { buildSafetensorsHeader } from '../format/safetensors';
-import { normalNumbers, seededRandom } from './random';
 
 export type CheckpointDtype = 'F32' | 'F16' | 'BF16';
 

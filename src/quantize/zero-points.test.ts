@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
+import { seededRandom } from '../format/random';
 import { type Matrix, matrix } from './matrix';
 import type { Method } from './method';
 import { siteIntegers } from './migrate';
-import { seededRandom } from './random';
 import { dequantize, roundToNearest } from './rtn';
 import { channelScales } from './scales';
 import { quantizeStaticSite } from './static-site';

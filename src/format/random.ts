@@ -1,6 +1,6 @@
-/** Seeded numbers: what the method draws can be drawn again. */
+/** Seeded random numbers: what was drawn can be drawn again. */
 
-/** Seeded uniform numbers in [0, 1): mulberry32, so that a run can be repeated. */
+/** Seeded uniform numbers in [0, 1): mulberry32. */
 export function seededRandom(seed: number): () => number {
   let state = seed >>> 0;
   return () => {
@@ -14,4 +14,10 @@ export function seededRandom(seed: number): () => number {
 /** Standard normal numbers from uniform ones, two of them each (Box and Muller's cosine half). */
 export function normalNumbers(uniform: () => number): () => number {
   return () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
+}
+
+/** `count` float32 values, standard normal times `scale`. */
+export function normals(count: number, seed: number, scale = 1): Float32Array<ArrayBuffer> {
+  const normal = normalNumbers(seededRandom(seed));
+  return Float32Array.from({ length: count }, () => normal() * scale);
 }
