@@ -1,10 +1,15 @@
 import { defineConfig } from '@playwright/test';
 import base from './playwright.config';
 
-/** Of `BENCH_URL`, a server that runs already, when it is given; otherwise the page is built and served as for the tests. */
-const { BENCH_URL } = process.env;
+/**
+ * Of `BENCH_URL`, a server that runs already, when it is given; otherwise the page is built and served as for the tests.
+ * `BENCH_CORE`: without experimental features such as subgroup matrices, as a browser without flags is.
+ */
+const { BENCH_URL, BENCH_CORE } = process.env;
 /** Timestamps in nanoseconds instead of tenths of a millisecond. */
-const exactTimestamps = '--disable-dawn-features=timestamp_quantization';
+const exactTimestamps = 'timestamp_quantization';
+/** One switch: of two the browser takes the last. */
+const without = `--disable-dawn-features=${[exactTimestamps, ...(BENCH_CORE ? ['allow_unsafe_apis'] : [])].join()}`;
 const { launchOptions } = base.use ?? {};
 
 export default defineConfig({
@@ -15,7 +20,7 @@ export default defineConfig({
   use: {
     ...base.use,
     ...(BENCH_URL ? { baseURL: BENCH_URL } : {}),
-    launchOptions: { ...launchOptions, args: [...(launchOptions?.args ?? []), exactTimestamps] },
+    launchOptions: { ...launchOptions, args: [...(launchOptions?.args ?? []), without] },
     trace: 'off',
   },
   ...(BENCH_URL ? { webServer: [] } : {}),

@@ -35,8 +35,10 @@ describe.each([
       const times = await timePasses(gpu, [a.encode, b.encode], options);
       expect(times.map(({ each }) => each.length)).toEqual([3, 3]);
       expect(times.map((timed) => timed.clock)).toEqual([clock, clock]);
-      // Each once to find the repetitions, which `sampleMs` 0 leaves at one, then three samples.
-      expect([await a.count(), await b.count()]).toEqual([4, 4]);
+      // Each once to find the repetitions, which `sampleMs` 0 leaves at one, then three samples, by the GPU's clock each behind
+      // an execution that does not count.
+      const executions = clock === 'gpu' ? 7 : 4;
+      expect([await a.count(), await b.count()]).toEqual([executions, executions]);
       expect(shares).toHaveLength(software ? 0 : 3);
       for (const share of shares) expect(share).toBeGreaterThan(0);
     });
@@ -54,7 +56,7 @@ describe.each([
           },
       );
       await timePasses(gpu, candidates, { samples: 4, sampleMs: 0 });
-      expect(recorded.join('')).toBe('abc' + 'abc' + 'bca' + 'cab' + 'abc'); // the first to find the repetitions
+      expect(recorded.join('').replace(/(.)\1/g, '$1')).toBe('abc' + 'abc' + 'bca' + 'cab' + 'abc'); // the first to find the repetitions
     });
   });
 

@@ -45,6 +45,8 @@ export async function timePass(gpu: Gpu, encode: Encode, options: TimingOptions)
 /**
  * Times several candidates in turn, a sample of each in every round and another one first in the next, so that whatever
  * changes meanwhile changes all of them. Before each round the GPU's clock is held up by work of its own; see {@link ClockHold}.
+ * By the GPU's clock, each sample follows an execution that does not count: weights that something else has driven out of
+ * caches and address translation read up to 7 % slower (docs/LOG.md), and a token follows another one.
  * @throws Error with the GPU's message when the work is invalid; the signal's reason
  */
 export async function timePasses(
@@ -92,14 +94,15 @@ async function sampleByTimestamps(
     const [held, ...us] = await times.read();
     onClock?.(hold.share(held!));
     order.forEach((i, place) => {
-      found[i]!.push(us[place]! / repeats[i]!);
+      found[i]!.push(us[2 * place + 1]! / repeats[i]!);
     });
   };
   await hold.raise();
   for (let sample = 0; sample < samples; sample++) {
     if (signal?.aborted) break;
     const order = orderOf(sample, passes.length);
-    const times = submitTimed(gpu.device, [hold.encode, ...order.map((i) => passes[i]!)]);
+    const warmed = order.flatMap((i) => [candidates[i]!, passes[i]!]); // of each pair the second counts
+    const times = submitTimed(gpu.device, [hold.encode, ...warmed]);
     pending.push({ order, times });
     if (pending.length > queuedSamples) await takeOldest();
   }
@@ -132,7 +135,7 @@ async function sampleByWall(
   return found;
 }
 
-/** Which candidate comes when in a round. Each begins in turn: what stands first reads up to 3 % slower (docs/LOG.md). */
+/** Which candidate comes when in a round: each begins in turn. */
 function orderOf(round: number, candidates: number): number[] {
   return Array.from({ length: candidates }, (_, place) => (place + round) % candidates);
 }
