@@ -111,7 +111,9 @@ test('a conversation that outgrows the context is told so', async ({ page }) => 
     /too long for this model: the prompt has \d+ tokens, the context holds 1024/,
   );
   await ask(page, long);
-  await expect(notice.last()).toContainText('no longer fits into the model’s context');
+  await expect(notice.last()).toContainText(
+    /no longer fits into the model’s context: the prompt has \d+ tokens, the context holds \d+\./,
+  );
   await page.getByRole('button', { name: 'Start a new chat' }).click();
   await expect(page.getByTestId('message-user')).toHaveCount(0);
 });

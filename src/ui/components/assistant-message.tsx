@@ -99,7 +99,7 @@ function noticeOf({ state, finishReason, error, stats }: Reply, first: boolean):
     return first
       ? { text: `The message is too long for this model: ${error.message}.`, failed: true }
       : {
-          text: 'This conversation no longer fits into the model’s context.',
+          text: `This conversation no longer fits into the model’s context: ${error.message}.`,
           failed: true,
           offerNewChat: true,
         };
