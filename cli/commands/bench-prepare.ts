@@ -28,7 +28,7 @@ export function registerBenchPrepare(bench: Command): void {
   bench
     .enablePositionalOptions() // --shape, --samples and --out behind `prepare` are its own, not those of `bench`
     .command('prepare')
-    .description('prepares one layer with random weights on the GPU, and says what each stage takes')
+    .description('prepare one layer with random weights on the GPU and say what each stage takes')
     .option('--shape <name>', Object.keys(benchShapes).join(', '), 'llama-2-7b')
     .option('--samples <n>', 'calibration sequences', wholeNumber(1), 128)
     .option('--sequence <n>', 'tokens of each', wholeNumber(2), 2048)

@@ -42,7 +42,7 @@ const demoModel = 'public/models/demo-chat-8m-w4a4';
 export function register(program: Command): void {
   const bench = program
     .command('bench')
-    .description("measures this machine's GPU, and writes the figures to a file")
+    .description("measure this machine's GPU and write the figures to a file")
     .option('--suite <name...>', suiteNames.join(', '), ['ceiling', 'quant-step', 'layer', 'decode'])
     .option(
       '--shape <name>',
