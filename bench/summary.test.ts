@@ -95,6 +95,23 @@ test('prefill with and without subgroup matrices are told apart', () => {
   });
 });
 
+test('prefill against fp16 is the lower of Node and browser, each in its newest run without subgroup matrices', () => {
+  const run = (kind: 'node' | 'browser', float: number) =>
+    benchFile(
+      [
+        suite('decode', [
+          figure(at(2048, 'prefill'), 6000),
+          figure('decode/llama-2-7b/fp16/context-2048/prefill', float),
+        ]),
+      ],
+      { runtime: { kind, name: 'x' } },
+    );
+  const of = (...files: ReturnType<typeof run>[]) => adapterFigures(files).prefill_vs_fp16;
+  expect(of(run('browser', 1500), run('node', 2000), run('node', 1000))).toBe(3);
+  expect(of(run('browser', 1500))).toBe(4);
+  expect(of()).toBeNull();
+});
+
 test('adapters do not mix', () => {
   const other = benchFile([suite('decode', [figure(at(512, 'decode'), 7)])], { adapterName: 'Other' });
   const summary = summaryOf([benchFile([]), other]);
