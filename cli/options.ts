@@ -28,7 +28,7 @@ export function numberBetween(least: number, most: number): (text: string) => nu
 export function persistentOption(): Option {
   const text =
     'all layers of a decoded token in one dispatch, where the GPU can, the results are equal and it is faster';
-  return new Option('--persistent', text).default(false);
+  return new Option('--persistent', text);
 }
 
 /** `--kv-cache`: how keys and values of past tokens are kept. */

@@ -72,7 +72,7 @@ export function register(program: Command): void {
   bench
     .command('compare')
     .description(
-      'fails when a run is slower than the stored ones of the same adapter, beyond what those differ by',
+      'compare a run with the stored ones of the same adapter, and fail when it is slower beyond what those differ by',
     )
     .argument('<file>', 'the new run')
     .option('--results <folder>', 'stored results', resultsFolder)

@@ -28,7 +28,7 @@ interface PlanFlags {
   readonly embeddingBits: 8 | 16;
   readonly headBits: 8 | 16;
   readonly kvCache: KvCacheChoice;
-  readonly persistent: boolean;
+  readonly persistent?: boolean;
   readonly chunkTokens: number;
   readonly json?: boolean;
 }
@@ -77,7 +77,7 @@ async function runPlan(flags: PlanFlags): Promise<void> {
     embeddingBits: flags.embeddingBits,
     headBits: flags.headBits,
     kvCache: flags.kvCache,
-    persistentDecode: flags.persistent,
+    persistentDecode: flags.persistent ?? false,
   });
   print(
     flags.json

@@ -10,7 +10,7 @@ interface ServeFlags {
   readonly port: number;
   readonly context?: number;
   readonly kvCache: KvCacheChoice;
-  readonly persistent: boolean;
+  readonly persistent?: boolean;
   readonly chunkTokens?: number;
   readonly apiKey?: string;
   readonly cors?: string;
@@ -38,7 +38,7 @@ export function register(program: Command): void {
 }
 
 async function runServe(model: string, flags: ServeFlags): Promise<void> {
-  const { context: contextLength, kvCache, persistent: persistentDecode, chunkTokens } = flags;
+  const { context: contextLength, kvCache, persistent: persistentDecode = false, chunkTokens } = flags;
   const options = { contextLength, kvCache, persistentDecode, chunkTokens };
   const { info, chat } = await createEngine({ model, ...options });
   const apiKey = flags.apiKey ?? process.env.MERGEQUANT_API_KEY;
