@@ -83,7 +83,7 @@ export class EngineHost {
       const contextLength = request.contextLength ?? artifact.manifest.config.maxPositionEmbeddings;
       const { kvCache = 'auto', persistentDecode = false, checkLayer = null } = request;
       const wanted = { contextLength, kvCache, persistentDecode, checkLayer };
-      checkLimits(artifact.manifest, wanted, session.gpu.device.limits);
+      checkLimits(artifact.manifest, wanted, session.gpu.device.limits, session.gpu.caps.software);
       signal.throwIfAborted();
       this.#unloadModel();
       onProgress({ phase: 'self-test', doneBytes: 0, totalBytes: 0 });

@@ -19,7 +19,7 @@ function thrownBy(action: () => unknown): Error {
 test('a device that cannot bind a buffer is told in units that people read', () => {
   const manifest = parseManifest(tinyManifest(), 'manifest.json');
   const limits = { maxBufferSize: 2048, maxStorageBufferBindingSize: 1024 };
-  const error = thrownBy(() => checkLimits(manifest, wanted, limits));
+  const error = thrownBy(() => checkLimits(manifest, wanted, limits, false));
   expect(error).toBeInstanceOf(ModelTooLargeError);
   expect(error.message).toMatch(
     /^this GPU cannot hold the model: .* takes [\d.]+ KiB, and it binds at most 1\.00 KiB;/,

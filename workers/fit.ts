@@ -51,10 +51,15 @@ export function checkLimits(
   manifest: Manifest,
   wanted: WantedCache,
   limits: Pick<GPUSupportedLimits, 'maxBufferSize' | 'maxStorageBufferBindingSize'>,
+  isSoftware: boolean,
 ): void {
   const most = Math.min(limits.maxBufferSize, limits.maxStorageBufferBindingSize);
   const { contextLength } = wanted;
-  const largestOf = (tokens: number) => largestBuffer(manifest, { ...wanted, contextLength: tokens }, most);
+  const largestOf = (tokens: number) => {
+    const chunkTokens = Math.min(chunkTokensFor(most, isSoftware), tokens);
+    const options = { ...manifest, ...wanted, contextLength: tokens, chunkTokens, bindingBytes: most };
+    return planMemory(options).largestBinding;
+  };
   const largest = largestOf(contextLength);
   if (largest.bytes <= most) return;
   let shorter = contextLength >> 1;
@@ -66,11 +71,6 @@ export function checkLimits(
     `and it binds at most ${bytesText(most)}`,
     suggested,
   );
-}
-
-function largestBuffer(manifest: Manifest, wanted: WantedCache, bindingBytes: number) {
-  const chunkTokens = Math.min(chunkTokensFor(bindingBytes), wanted.contextLength);
-  return planMemory({ ...manifest, ...wanted, chunkTokens, bindingBytes }).largestBinding;
 }
 
 /** GPU bytes of keys and values at `contextLength`, by kind. */

@@ -7,7 +7,6 @@ import type { ModelWeights } from '../model/weights';
 import type { TuningStore } from './decode-tuning';
 import { mostVerified } from './draft-verifier';
 import { InvalidRequestError } from './errors';
-import { firstPassTokens } from './prefill';
 
 export interface EngineOptions {
   /** Tokens the KV cache holds; the model's own maximum when left out. */
@@ -69,7 +68,7 @@ export function resolveOptions(gpu: Gpu, weights: ModelWeights, options: EngineO
     throw new InvalidRequestError(`chunkTokens: expected at least 1 token, got ${options.chunkTokens}`);
   }
   const { caps, device } = gpu;
-  const most = caps.software ? firstPassTokens : chunkTokensFor(device.limits.maxStorageBufferBindingSize);
+  const most = chunkTokensFor(device.limits.maxStorageBufferBindingSize, caps.software);
   return {
     contextLength,
     chunkTokens: Math.min(options.chunkTokens ?? most, contextLength),

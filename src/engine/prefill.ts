@@ -4,7 +4,7 @@ import { prefillLayers } from './passes';
 import type { Reply } from './reply';
 
 /** Tokens of the first prefill pass; while passes take less than this time, the next ones are twice as long. */
-export const firstPassTokens = 256;
+const firstPassTokens = 256;
 const shortPassMs = 150;
 /** Prefill passes queued at most, so that a cancel takes effect after one of them. */
 const prefillInFlight = 2;

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { configProblem } from './check-config';
 import { FormatError } from './errors';
 import { tinyConfig, tinyLayout, tinyManifest } from './manifest-fixture';
-import { type MemoryPlan, planMemory } from './memory-plan';
+import { chunkTokensFor, type MemoryPlan, planMemory } from './memory-plan';
 import { parseManifest } from './parse-manifest';
 import { modelShapes } from './shapes';
 
@@ -29,7 +29,7 @@ describe('Llama-2-7B at 2048 tokens', () => {
       'kv-cache': 2 * 2 * 32 * 2048 * 4096,
       scratch:
         4 * 256 * (1 + 2 * 4096 + 12288 + 11008 / 4 + 2) +
-        4 * (24 * 2 * 11008 + 8 * 32 * 132 + 2048 * 128 + 4096 + 32000),
+        4 * (36 * 2 * 11008 + 8 * 32 * 132 + 2048 * 128 + 4096 + 32000),
     });
     expect(plan.gpuBytes).toBe(Object.values(plan.bytesByCategory).reduce((a, b) => a + b, 0));
     expect(plan.gpuBytes / GiB).toBeGreaterThan(4.5);
@@ -161,4 +161,12 @@ test.each([0, 1.5, 4097, Number.NaN])('a context of %d tokens is refused', (cont
   const options = { config: llama7b, scheme: tinyLayout('fp16').scheme, contextLength };
   expect(() => planMemory(options)).toThrow(FormatError);
   expect(() => planMemory(options)).toThrow("context length: expected 1 to the model's 4096 tokens");
+});
+
+test.each([
+  [2 ** 27, false, 256],
+  [2 ** 30, false, 1024],
+  [2 ** 30, true, 256],
+])('a device that binds %d bytes, on the CPU: %s, takes passes of %d tokens', (bytes, isSoftware, tokens) => {
+  expect(chunkTokensFor(bytes, isSoftware)).toBe(tokens);
 });

@@ -81,9 +81,12 @@ const defaultBindingBytes = 128 * MiB;
 /** Columns that splitting strong channels adds, as part of D: the upper end of what is expected. */
 const assumedGrowth = 0.015;
 
-/** Prompt tokens of the largest prefill pass on a device that can bind `bindingBytes`: large GPUs fill up with more. */
-export function chunkTokensFor(bindingBytes: number): number {
-  return bindingBytes >= 2 ** 30 ? 1024 : defaultChunkTokens;
+/**
+ * Prompt tokens of the largest prefill pass on a device that can bind `bindingBytes`: large GPUs fill up with more, an
+ * adapter that computes on the CPU would only take memory for them.
+ */
+export function chunkTokensFor(bindingBytes: number, isSoftware: boolean): number {
+  return bindingBytes >= 2 ** 30 && !isSoftware ? 1024 : defaultChunkTokens;
 }
 
 /** WebGPU's guaranteed limits, and what adapters were seen to offer in Chromium. */

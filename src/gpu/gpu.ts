@@ -120,6 +120,7 @@ function hasInt8Matrices({ features, info }: GPUAdapter): boolean {
   );
 }
 
-function isSoftware({ architecture, description, isFallbackAdapter }: GPUAdapterInfo): boolean {
+/** Whether an adapter computes on the CPU. */
+export function isSoftware({ architecture, description, isFallbackAdapter }: GPUAdapterInfo): boolean {
   return isFallbackAdapter || /swiftshader|llvmpipe|basic render/i.test(`${architecture} ${description}`);
 }

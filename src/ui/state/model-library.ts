@@ -4,6 +4,7 @@ import type { KvCacheChoice } from '../../format/kv-cache';
 import type { Manifest } from '../../format/manifest';
 import { chunkTokensFor, planMemory } from '../../format/memory-plan';
 import { bytesText } from '../../gpu/bytes-text';
+import { isSoftware } from '../../gpu/gpu';
 import { parseManifestText } from '../../storage/manifest-text';
 import { catalog, deleteStored, otherModels, refreshStored, storedModels } from './model';
 import { addedUrls, kvCache, lastModelUrl, persistentDecode } from './preferences';
@@ -12,6 +13,8 @@ import { addedUrls, kvCache, lastModelUrl, persistentDecode } from './preference
 export interface GpuLimits {
   readonly maxStorageBufferBindingSize: number;
   readonly maxBufferSize: number;
+  /** The adapter computes on the CPU, where the engine plans shorter passes. */
+  readonly software: boolean;
 }
 
 export interface LibraryModel {
@@ -97,7 +100,12 @@ export async function forgetModel(url: string): Promise<void> {
 
 async function readLimits(): Promise<void> {
   const adapter = await navigator.gpu?.requestAdapter({ powerPreference: 'high-performance' });
-  gpuLimits.value = adapter?.limits ?? null;
+  if (!adapter) {
+    gpuLimits.value = null;
+    return;
+  }
+  const { maxStorageBufferBindingSize, maxBufferSize } = adapter.limits;
+  gpuLimits.value = { maxStorageBufferBindingSize, maxBufferSize, software: isSoftware(adapter.info) };
 }
 
 async function readStorage(): Promise<void> {
@@ -140,7 +148,7 @@ function fitOf(
     contextLength,
     kvCache: cache,
     persistentDecode: persistent,
-    chunkTokens: Math.min(chunkTokensFor(mostBytes ?? 0), contextLength),
+    chunkTokens: Math.min(chunkTokensFor(mostBytes ?? 0, limits?.software ?? false), contextLength),
     ...(mostBytes ? { bindingBytes: mostBytes } : {}),
   });
   const { label, bytes } = plan.largestBinding;
