@@ -1,6 +1,5 @@
 /** Takes the calibration tokens through the layers on the GPU: `LayerCalibrator` and `LayerWalk` of the host, on buffers. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { rmSync } from 'node:fs';
 import type { LlamaConfig } from '../format/config';
 import { seededRandom } from '../format/random';
 import { ropeTable } from '../kernels/rope-table';
@@ -11,6 +10,7 @@ import type { LayerWeights } from '../quantize/layer';
 import type { LayerCalibratorOptions } from '../quantize/layer-calibrator';
 import type { CalibratedLayer, Calibrator } from '../quantize/layer-device';
 import type { WeightSource } from '../quantize/rotate';
+import { spillFolder } from '../quantize/row-store';
 import type { Stopwatch } from '../quantize/stopwatch';
 import { attend, gateRows, linearRows, rmsNormRows } from './block-steps';
 import type { RowsBuffer } from './elementwise';
@@ -76,7 +76,7 @@ export class GpuCalibrator implements Calibrator {
     watch: Stopwatch,
   ): Promise<GpuCalibrator> {
     const { config } = source;
-    const folder = options.spill === null ? null : mkdtempSync(join(options.spill, 'activations-'));
+    const folder = spillFolder(options.spill);
     const budget = new ActivationBudget(residentBytes, folder);
     const hidden = await embed({ work, budget }, source, set);
     const quantized = options.propagate === 'quantized' ? await copyOf(hidden) : null;

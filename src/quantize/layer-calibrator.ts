@@ -1,5 +1,5 @@
 /** Takes the calibration tokens through the layers one by one: the float stream and, when asked, the quantized one. */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { HadamardSpec } from '../format/manifest';
 import { seededRandom } from '../format/random';
@@ -11,7 +11,7 @@ import { type Matrix, matrix } from './matrix';
 import type { Rounding } from './quantized-block';
 import { LayerWalk } from './quantized-walk';
 import type { WeightSource } from './rotate';
-import { RowStore } from './row-store';
+import { RowStore, spillFolder } from './row-store';
 
 /** `float`: every layer is fitted to the float model's activations; `quantized`: to those of the layers before it. */
 export const propagations = ['float', 'quantized'] as const;
@@ -71,7 +71,7 @@ export class LayerCalibrator {
     this.#rope = ropeTable(checkpoint.config, Math.max(...hidden.map(({ rows }) => rows)));
     const copy = (x: Matrix) => matrix(x.rows, x.cols, x.data.slice());
     this.#quantized = options.propagate === 'quantized' ? hidden.map(copy) : null;
-    this.#folder = options.spill === null ? null : mkdtempSync(join(options.spill, 'activations-'));
+    this.#folder = spillFolder(options.spill);
   }
 
   static async create(checkpoint: WeightSource, set: CalibrationSet, options: LayerCalibratorOptions) {

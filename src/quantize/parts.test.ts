@@ -50,7 +50,7 @@ test.each([false, true])(
     const own: typeof options = { ...options, hadamard, ...(hadamard && { embeddingBits: 8, headBits: 8 }) };
     await runPrepare({ ...own, out: at('whole') });
     await runPrepare({ ...own, out: at('b'), layers: [2, 3] });
-    await runPrepare({ ...own, out: at('a'), layers: [0, 2], spill: folder });
+    await runPrepare({ ...own, out: at('a'), layers: [0, 2], spill: at('spill') });
     const parts = [at('b'), at('a')];
     const killed = workFolder(at('merged'), 'partial', 'killed');
     mkdirSync(killed);
@@ -63,7 +63,8 @@ test.each([false, true])(
     await runMerge({ checkpoint: own.checkpoint, parts, out: at('merged'), onNotice });
     expect(contents(at('merged'))).toEqual(contents(at('whole')));
     expect(notices).toEqual([`removed ${killed}: the half-written artifact of a run that was killed`]);
-    expect(readdirSync(folder).filter((name) => /^activations-|partial-/.test(name))).toEqual([]);
+    expect(readdirSync(folder).filter((name) => /partial-/.test(name))).toEqual([]);
+    expect(readdirSync(at('spill'))).toEqual([]);
   },
 );
 

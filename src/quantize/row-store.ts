@@ -1,6 +1,14 @@
 /** Activations of a whole calibration pass, batch by batch, in memory or spilled to a file. Node only. */
-import { closeSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, mkdirSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
 import { type Matrix, matrix } from './matrix';
+
+/** A folder of its own for one run's activations, in `spill`, which is made where it is missing; null without one. */
+export function spillFolder(spill: string | null): string | null {
+  if (spill === null) return null;
+  mkdirSync(spill, { recursive: true });
+  return mkdtempSync(join(spill, 'activations-'));
+}
 
 /** A sequence of batches [t, cols] that can be read any number of times. */
 export class RowStore implements Iterable<Matrix> {
