@@ -11,7 +11,7 @@ import {
 } from './comparison-state';
 import { ModelOptions } from './model-options';
 import { models } from './panel-models';
-import { agreedTokens, cutReply } from './reply-comparison';
+import { agreedTokens, agreementText, cutReply } from './reply-comparison';
 import { activity } from './state';
 
 /** The same prompt to two models, their replies side by side with the first differing token marked. */
@@ -49,7 +49,7 @@ export function ComparisonSection() {
         </div>
       </form>
       <p role="status" aria-live="polite" data-testid="comparison-status">
-        {comparing.value ?? (replies.value && verdict(replies.value))}
+        {comparing.value ?? (replies.value && agreement(replies.value))}
       </p>
       {comparisonProblem.value !== null && <p class="notice-error">{comparisonProblem.value}</p>}
       {replies.value && <Replies replies={replies.value} />}
@@ -130,11 +130,8 @@ function NumberField({ name, label, value, step, most }: NumberFieldProps) {
   );
 }
 
-function verdict([first, second]: readonly [ComparedReply, ComparedReply]): string {
-  const agreed = agreedTokens(first.tokens, second.tokens);
-  if (agreed === first.tokens.length && agreed === second.tokens.length)
-    return `The same ${agreed} tokens from both.`;
-  return `The first ${agreed} tokens are the same; token ${agreed + 1} differs.`;
+function agreement([first, second]: readonly [ComparedReply, ComparedReply]): string {
+  return agreementText(first.tokens, second.tokens);
 }
 
 function Replies({

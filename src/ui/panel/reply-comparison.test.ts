@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { agreedTokens, cutReply, measuredText, type ReplyToken } from './reply-comparison';
+import { agreedTokens, agreementText, cutReply, measuredText, type ReplyToken } from './reply-comparison';
 
 const tokens = (...texts: readonly string[]): ReplyToken[] =>
   texts.map((text) => ({ bytes: [...new TextEncoder().encode(text)], logprob: Math.log(0.25) }));
@@ -14,6 +14,21 @@ describe('two replies', () => {
     expect(cut.differing?.text).toBe(' was');
     expect(cut.differing?.probability).toBeCloseTo(0.25, 12);
     expect(cut.rest).toBe(' blue');
+  });
+
+  test('are told apart in words', () => {
+    const long = tokens('The', ' sky', ' is');
+    expect(agreementText(long, long)).toBe('Both replies are the same, token for token.');
+    expect(agreementText(tokens('A'), long)).toBe('Already token 1 differs.');
+    expect(agreementText(tokens('The', ' sea'), long)).toBe('The first token is the same; token 2 differs.');
+    expect(agreementText(tokens('The', ' sky'), long)).toBe(
+      'The first 2 tokens are the same; token 3 differs.',
+    );
+  });
+
+  test('begin without the space in front of a first word, whether it differs or not', () => {
+    expect(cutReply(tokens(' The', ' sky'), 1)).toMatchObject({ agreed: 'The', differing: { text: ' sky' } });
+    expect(cutReply(tokens(' The', ' sky'), 0)).toMatchObject({ differing: { text: 'The' }, rest: ' sky' });
   });
 
   test('the same text cut into other tokens differs', () => {

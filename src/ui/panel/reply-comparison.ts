@@ -28,13 +28,31 @@ export function agreedTokens(a: readonly ReplyToken[], b: readonly ReplyToken[])
   return shorter;
 }
 
-/** Cuts a reply behind its first `agreed` tokens. A token that holds part of a character shows U+FFFD. */
+/** How far two replies agree, in words. */
+export function agreementText(a: readonly ReplyToken[], b: readonly ReplyToken[]): string {
+  const agreed = agreedTokens(a, b);
+  if (agreed === a.length && agreed === b.length) return 'Both replies are the same, token for token.';
+  if (agreed === 0) return 'Already token 1 differs.';
+  const same = agreed === 1 ? 'The first token is the same' : `The first ${agreed} tokens are the same`;
+  return `${same}; token ${agreed + 1} differs.`;
+}
+
+/**
+ * Cuts a reply behind its first `agreed` tokens. A token that holds part of a character shows U+FFFD; the space that
+ * vocabularies put in front of a first word is left out, as in the chat.
+ */
 export function cutReply(tokens: readonly ReplyToken[], agreed: number): CutReply {
   const differing = tokens[agreed];
+  const from = (start: number, end?: number) => {
+    const text = textOf(tokens.slice(start, end));
+    return start === 0 ? text.replace(/^ /, '') : text;
+  };
   return {
-    agreed: textOf(tokens.slice(0, agreed)),
-    differing: differing ? { text: textOf([differing]), probability: Math.exp(differing.logprob) } : null,
-    rest: textOf(tokens.slice(agreed + 1)),
+    agreed: from(0, agreed),
+    differing: differing
+      ? { text: from(agreed, agreed + 1), probability: Math.exp(differing.logprob) }
+      : null,
+    rest: from(agreed + 1),
   };
 }
 
