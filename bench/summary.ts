@@ -68,15 +68,19 @@ function browserRatio(files: Files, id: string, base: string): number | null {
   return ratio(browser, id, base) ?? ratio(having, id, base);
 }
 
+function ofRuntime(files: Files, kind: BenchFile['runtime']['kind']): Files {
+  return files.filter(({ runtime }) => runtime.kind === kind);
+}
+
 function usesMatrices({ caps }: BenchFile): boolean {
   return Boolean(caps.subgroupMatrixI8);
 }
 
 /** The figures of one adapter from its files, newest first. */
 export function adapterFigures(files: Files): AdapterFigures {
-  const inBrowser = files.filter(({ runtime }) => runtime.kind === 'browser');
+  const inBrowser = ofRuntime(files, 'browser');
   const core = files.filter((file) => !usesMatrices(file));
-  const inNode = files.filter(({ runtime }) => runtime.kind === 'node');
+  const inNode = ofRuntime(files, 'node');
   const linears = `kernels/${shape}/all-linears/int4/decode`;
   const bytes = newest(files, `${compact}/memory/total-2048`) ?? newest(files, `${decode}/memory/total-2048`);
   const prefill = `${decode}/context-2048/prefill`;
@@ -91,12 +95,8 @@ export function adapterFigures(files: Files): AdapterFigures {
     // Like against like: fp16 knows no subgroup matrices. The engine tries longer passes while they are short, and where fp16's
     // are just too long for that it is a slower baseline than it need be: of Node and browser the lower ratio counts.
     prefill_vs_fp16: lesser(
-      [inNode, inBrowser].map((some) =>
-        ratio(
-          some.filter((file) => !usesMatrices(file)),
-          prefill,
-          `${float}/context-2048/prefill`,
-        ),
+      (['node', 'browser'] as const).map((kind) =>
+        ratio(ofRuntime(core, kind), prefill, `${float}/context-2048/prefill`),
       ),
     ),
     static_vs_dynamic_step: newest(files, 'quant-step/h4096/t1/b1/static-vs-naive'),

@@ -1,5 +1,4 @@
 /** Work of the offline method on one GPU: metered buffers, dispatches recorded one after the other, results read back. */
-
 import { GpuMemoryError, storageUsage } from '../gpu/arena';
 import { bytesText } from '../gpu/bytes-text';
 import type { Gpu } from '../gpu/gpu';
